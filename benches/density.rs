@@ -1,0 +1,3 @@
+//! How many outputs one core carries, measured against the tools users have today.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! REST: requests enter, commands and snapshots leave. Never waits for a shard.

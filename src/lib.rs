@@ -1,0 +1,50 @@
+//! Millrace takes live transport streams in, keeps each one once in memory, and copies its packets to
+//! thousands of outputs.
+//!
+//! # The way of a packet
+//!
+//! ```text
+//!             ┌──────────── one shard owns this ────────────┐
+//!  source ──▶ ingest ──▶ hub: the stream's native `ts` lane ─┬──▶ egress ──▶ UDP, RTP, file
+//!  (url)      net+wire   (ring of refcounted blocks, index)  │
+//!                            │                               └──▶ mux: derived lanes (filters) ──▶ egress
+//!                            └──▶ inspect (what is in the stream, is it healthy): never in the way
+//!
+//!  store (desired state) ──▶ app (start, stop) ──▶ supervise        control ◀── snapshots of telemetry
+//! ```
+//!
+//! # The rooms, in the order a packet walks
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`net`] | sockets: batched UDP (recvmmsg, sendmmsg × GSO, GRO), multicast, routes; the home of `unsafe` |
+//! | [`wire`] | sans-IO protocols: bytes and time in, bytes and events out |
+//! | [`media`] | what travels: a datagram of transport packets and its time |
+//! | [`ingest`] | one driver per kind of source; writes to the hub |
+//! | [`hub`] | lanes, cursors, the shard loop: the only meeting place of ingest and egress |
+//! | [`mux`] | makes derived lanes: one per distinct filter |
+//! | [`egress`] | one driver per kind of output; reads from the hub |
+//! | [`supervise`] | keeps one input or output alive; knows no protocol |
+//! | [`inspect`] | health of a stream, made from what passes by |
+//! | [`store`] | the desired state and the grammar of its urls; runs nothing |
+//! | [`control`] | REST; reads snapshots, sends commands, never waits for a shard |
+//! | [`telemetry`] | states, counters and events that every room fills |
+//! | [`config`] | the typed configuration file |
+//! | [`app`] | the composition root: builds every room, owns the drain |
+//!
+//! `tests/architecture.rs` holds the directions of import against the source.
+
+pub mod app;
+pub mod config;
+pub mod control;
+pub mod egress;
+pub mod hub;
+pub mod ingest;
+pub mod inspect;
+pub mod media;
+pub mod mux;
+pub mod net;
+pub mod store;
+pub mod supervise;
+pub mod telemetry;
+pub mod wire;

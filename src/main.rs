@@ -1,0 +1,3 @@
+//! Front door: flags, runtime, signals; hands over to the library.
+
+fn main() {}

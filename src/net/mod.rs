@@ -1,0 +1,1 @@
+//! Sockets: batched UDP, multicast, routes. The home of `unsafe`.

@@ -1,0 +1,153 @@
+//! What a url of an input or output says, parsed: every field is valid by construction.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::wire::ts::FilterSpec;
+
+/// A source of a transport stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InputUrl {
+    /// `udp://`
+    Udp(UdpInput),
+    /// `rtp://`, payload type 33 (RFC 2250, RFC 3551).
+    Rtp(RtpInput),
+    /// `file:`
+    File(FileInput),
+}
+
+/// `udp://[group|address|host]:port?interface=…&source=…&rcvbuf=…&stall_after=…`
+#[derive(Debug, Clone, PartialEq)]
+pub struct UdpInput {
+    /// Address to bind to, or the multicast group. A name is resolved at every attempt.
+    pub host: String,
+    /// UDP port, 1 to 65535.
+    pub port: u16,
+    /// Network interface by name (or by one of its addresses): where a group is joined, or which one a
+    /// unicast input listens on.
+    pub interface: Option<String>,
+    /// Group: source-specific multicast from this sender. Unicast: the only sender listened to.
+    pub source: Option<IpAddr>,
+    /// Receive buffer asked of the kernel in bytes; `None` = the configuration's default.
+    pub rcvbuf: Option<usize>,
+    /// Without a packet for this long the input is Stalled, and a unicast input lets go of its sender;
+    /// `None` = the configuration's default.
+    pub stall_after: Option<Duration>,
+}
+
+/// `rtp://…?reorder_ms=…` and everything that `udp://` takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RtpInput {
+    /// The socket.
+    pub udp: UdpInput,
+    /// How long a gap in the sequence is waited for, 0 to 2000 ms; 0 = never. Default 50 ms.
+    pub reorder: Duration,
+}
+
+/// `file:PATH?loop=true`
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileInput {
+    /// The path as given; resolved inside the configured roots when the file is opened.
+    pub path: PathBuf,
+    /// Start again at the end (the default), timestamps going on.
+    pub looped: bool,
+}
+
+/// A destination of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputUrl {
+    /// `udp://`
+    Udp(UdpOutput),
+    /// `rtp://`, payload type 33.
+    Rtp(UdpOutput),
+    /// `file:`
+    File(FileOutput),
+}
+
+/// `udp://host:port?ttl=…&interface=…&dscp=…&source_port=…&delay_ms=…&pace=…` and the filter options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UdpOutput {
+    /// Address, multicast group or name; a name is resolved at every attempt.
+    pub host: String,
+    /// UDP port, 1 to 65535.
+    pub port: u16,
+    /// Time to live (IPv6: hop limit), 1 to 255; `None` = the kernel's default (multicast: 1).
+    pub ttl: Option<u8>,
+    /// Egress interface by name (or by one of its addresses).
+    pub interface: Option<String>,
+    /// Differentiated services code point, 0 to 63 (RFC 2474).
+    pub dscp: Option<u8>,
+    /// Local port to send from; `None` = any.
+    pub source_port: Option<u16>,
+    /// Delay class.
+    pub delay: Delay,
+    /// How datagrams are spread in time.
+    pub pace: Pace,
+    /// What is taken out of the stream before it is sent.
+    pub transform: Transform,
+}
+
+/// `file:PATH?rotate_mb=…&rotate_s=…` and the filter options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileOutput {
+    /// The path as given; resolved inside the configured roots when the file is opened. With rotation the
+    /// time of the first packet is put in front of the extension.
+    pub path: PathBuf,
+    /// A new file after this many bytes.
+    pub rotate_bytes: Option<u64>,
+    /// A new file after this much time.
+    pub rotate_after: Option<Duration>,
+    /// What is taken out of the stream before it is written.
+    pub transform: Transform,
+}
+
+/// How long a datagram may wait for others to be sent with (the delay class D).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Delay {
+    /// Sent as soon as it arrives.
+    Ms0,
+    /// 5 ms.
+    Ms5,
+    /// 10 ms, the default.
+    #[default]
+    Ms10,
+    /// 20 ms.
+    Ms20,
+    /// 40 ms.
+    Ms40,
+}
+
+impl Delay {
+    /// Every class, shortest first.
+    pub const ALL: [Self; 5] = [Self::Ms0, Self::Ms5, Self::Ms10, Self::Ms20, Self::Ms40];
+
+    /// The class of that many milliseconds, if there is one.
+    pub fn from_ms(ms: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|d| d.as_ms() == ms)
+    }
+
+    /// Milliseconds.
+    pub fn as_ms(self) -> u64 {
+        match self {
+            Self::Ms0 => 0,
+            Self::Ms5 => 5,
+            Self::Ms10 => 10,
+            Self::Ms20 => 20,
+            Self::Ms40 => 40,
+        }
+    }
+}
+
+/// How datagrams of an output are spread in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Pace {
+    /// In the batches of the delay class.
+    #[default]
+    Batch,
+    /// Each at its PCR time, at most two at once, for decoders with small buffers.
+    Pcr,
+}
+
+/// What is taken out of a stream; `None` = nothing, the stream is copied byte for byte.
+pub type Transform = Option<FilterSpec>;

@@ -1,0 +1,9 @@
+//! States, counters and events that every room fills and `control` reads. Imports no other room.
+
+mod event;
+mod state;
+mod stats;
+
+pub use event::{Event, EventRing, Level};
+pub use state::{Desired, State, Status};
+pub use stats::{InputStats, OutputStats, Rate};

@@ -1,0 +1,107 @@
+//! Counters that shards write and control reads, without locks.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What one input received. Written by the shard that owns it.
+#[derive(Debug, Default)]
+pub struct InputStats {
+    /// Datagrams taken from the network or chunks taken from a file.
+    pub datagrams: AtomicU64,
+    /// Transport packets of 188 bytes written to the lane.
+    pub packets: AtomicU64,
+    /// Bytes of those packets.
+    pub bytes: AtomicU64,
+    /// Bits per second over the last second.
+    pub bitrate_bps: AtomicU64,
+    /// Milliseconds since the Unix epoch of the last packet; 0 = never.
+    pub last_packet_ms: AtomicU64,
+    /// Datagrams that the kernel dropped because the receive buffer was full (SO_RXQ_OVFL).
+    pub kernel_drops: AtomicU64,
+    /// Bytes that were not part of any packet (junk between packets, lost synchronisation).
+    pub junk_bytes: AtomicU64,
+    /// How often the 0x47 grid was lost and found again.
+    pub resyncs: AtomicU64,
+    /// Datagrams from senders other than the one the input is locked to.
+    pub foreign_datagrams: AtomicU64,
+    /// RTP packets that never arrived.
+    pub rtp_lost: AtomicU64,
+    /// RTP packets that arrived out of order and were put back.
+    pub rtp_reordered: AtomicU64,
+    /// RTP packets that arrived twice or too late.
+    pub rtp_discarded: AtomicU64,
+    /// Changes of the RTP synchronisation source.
+    pub rtp_ssrc_changes: AtomicU64,
+    /// Receive buffer asked for, in bytes.
+    pub rcvbuf_requested: AtomicU64,
+    /// Receive buffer granted by the kernel, in bytes.
+    pub rcvbuf_granted: AtomicU64,
+}
+
+/// What one output sent. Written by the shard that walks it, a few times a second.
+#[derive(Debug, Default)]
+pub struct OutputStats {
+    /// Datagrams handed to the kernel (file: chunks written).
+    pub datagrams: AtomicU64,
+    /// Bytes of payload in them, headers of ours not counted.
+    pub bytes: AtomicU64,
+    /// Bits per second over the last second.
+    pub bitrate_bps: AtomicU64,
+    /// Datagrams that the kernel refused to send.
+    pub send_errors: AtomicU64,
+    /// Datagrams of the lane that this output never tried to send: it fell behind and skipped.
+    pub skipped: AtomicU64,
+    /// How often it skipped.
+    pub skips: AtomicU64,
+    /// ICMP errors that came back for this output.
+    pub icmp_errors: AtomicU64,
+    /// Milliseconds since the Unix epoch of the last datagram sent; 0 = never.
+    pub last_sent_ms: AtomicU64,
+    /// Milliseconds since the Unix epoch of the last ICMP error; 0 = never.
+    pub last_icmp_ms: AtomicU64,
+    /// Transport packets per datagram when the path forced fewer than the lane has; 0 = as the lane.
+    pub packets_per_datagram: AtomicU64,
+}
+
+impl OutputStats {
+    /// Transport packets sent.
+    pub fn packets(&self) -> u64 {
+        self.bytes.load(Relaxed) / 188
+    }
+}
+
+/// Turns a growing byte counter into bits per second over about one second.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Rate {
+    at: u64,
+    bytes: u64,
+    bps: u64,
+}
+
+impl Rate {
+    /// Takes the counter's value at `now` (nanoseconds) and returns the rate in bits per second.
+    pub fn update(&mut self, now: u64, bytes: u64) -> u64 {
+        let elapsed = now.saturating_sub(self.at);
+        if self.at == 0 {
+            (self.at, self.bytes) = (now, bytes);
+        } else if elapsed >= 1_000_000_000 {
+            let bits = u128::from(bytes.saturating_sub(self.bytes)) * 8;
+            self.bps = (bits * 1_000_000_000 / u128::from(elapsed)) as u64;
+            (self.at, self.bytes) = (now, bytes);
+        }
+        self.bps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_is_bits_over_the_time_that_passed() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.update(1, 0), 0);
+        assert_eq!(rate.update(500_000_001, 250_000), 0);
+        assert_eq!(rate.update(2_000_000_001, 1_000_000), 4_000_000);
+        assert_eq!(rate.update(3_000_000_001, 1_000_000), 0);
+    }
+}

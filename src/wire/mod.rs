@@ -1,0 +1,4 @@
+//! Sans-IO protocols: bytes and time enter, bytes and events leave. No sockets, clock, randomness or tokio.
+
+pub mod rtp;
+pub mod ts;

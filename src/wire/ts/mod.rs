@@ -1,0 +1,6 @@
+//! MPEG transport streams (ISO/IEC 13818-1): bytes and arrival times enter; whole packets, facts about them
+//! and rewritten packets leave. Never holds a socket or a clock.
+
+mod filter;
+
+pub use filter::{Fill, FilterSpec};
