@@ -1,1 +1,28 @@
-//! Sockets: batched UDP, multicast, routes. The home of `unsafe`.
+//! Sockets: addresses and bytes enter, datagrams and kernel facts leave. Batched UDP, multicast, routes, the
+//! shard's poller and the clock. Knows no protocol above UDP. The home of `unsafe`.
+
+#![allow(unsafe_code, reason = "system calls; every block says why it is sound")]
+
+mod address;
+pub mod clock;
+mod errqueue;
+mod interface;
+mod limits;
+mod poller;
+mod receive;
+mod resolve;
+mod route;
+mod send;
+mod socket;
+mod thread;
+
+pub use errqueue::{Icmp, PathError};
+pub use interface::{Interface, InterfaceError, interface_index};
+pub use limits::raise_open_files;
+pub use poller::{Doorbell, Poller, Token};
+pub use receive::{Message, Receiver};
+pub use resolve::{Denied, HostPolicy, ResolveError, resolve};
+pub use route::{Route, RouteError, neighbour_limit, route_to};
+pub use send::{Batch, Failure, MAX_SEGMENTS, SendSocket, Sent};
+pub use socket::{ReceiveOptions, SendOptions, SocketError, UdpReceiver, bind_receiver};
+pub use thread::pin_to_core;

@@ -1,0 +1,143 @@
+//! Names to addresses, at every attempt, and the hosts that must not be dialled.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a name gave no address.
+#[derive(Debug, Error)]
+pub enum ResolveError {
+    /// The resolver answered with an error.
+    #[error("cannot resolve {host}: {source}")]
+    Failed {
+        /// The name.
+        host: String,
+        /// The resolver's answer.
+        source: std::io::Error,
+    },
+    /// The resolver answered with no address.
+    #[error("{0} has no address")]
+    Empty(String),
+    /// No answer within 5 s.
+    #[error("no answer from the resolver for {0} within 5 s")]
+    Timeout(String),
+    /// The address is one that must not be dialled.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+}
+
+/// An address that the configuration forbids to dial.
+#[derive(Debug, Error)]
+#[error("{address} is denied by hosts.deny ({rule})")]
+pub struct Denied {
+    /// The address after name resolution.
+    pub address: SocketAddr,
+    /// The rule that matched.
+    pub rule: String,
+}
+
+/// Networks that must not be dialled, and our own control ports.
+#[derive(Debug, Clone, Default)]
+pub struct HostPolicy {
+    denied: Vec<(IpAddr, u8)>,
+    own: Vec<SocketAddr>,
+}
+
+impl HostPolicy {
+    /// Denies the given networks (address and prefix length) and the control addresses `own`.
+    pub fn new(denied: Vec<(IpAddr, u8)>, own: Vec<SocketAddr>) -> Self {
+        Self { denied, own }
+    }
+
+    /// Whether the address may be dialled; asked at every dial, after name resolution.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    pub fn check(&self, address: SocketAddr) -> Result<(), Denied> {
+        let ip = address.ip().to_canonical();
+        for &(network, prefix) in &self.denied {
+            if contains(network, prefix, ip) {
+                return Err(Denied { address, rule: format!("{network}/{prefix}") });
+            }
+        }
+        let here = |own: &SocketAddr| {
+            own.port() == address.port()
+                && (own.ip() == ip || (own.ip().is_unspecified() && ip.is_loopback()) || ip.is_unspecified())
+        };
+        match self.own.iter().find(|own| here(own)) {
+            Some(_) => Err(Denied { address, rule: "our own control port".into() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Resolves `host` (a name, or an address with or without brackets) now. Runs on the control runtime, never on
+/// a data thread.
+///
+/// # Errors
+/// No answer, no address, or an address that the policy forbids.
+pub async fn resolve(host: &str, port: u16, policy: &HostPolicy) -> Result<SocketAddr, ResolveError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = match bare.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port),
+        Err(_) => {
+            let lookup = tokio::net::lookup_host((bare, port));
+            let mut found = tokio::time::timeout(TIMEOUT, lookup)
+                .await
+                .map_err(|_| ResolveError::Timeout(host.into()))?
+                .map_err(|source| ResolveError::Failed { host: host.into(), source })?;
+            found.next().ok_or_else(|| ResolveError::Empty(host.into()))?
+        }
+    };
+    policy.check(address)?;
+    Ok(address)
+}
+
+fn contains(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
+    match (network, ip) {
+        (IpAddr::V4(network), IpAddr::V4(ip)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            u32::from(network) & mask == u32::from(ip) & mask
+        }
+        (IpAddr::V6(network), IpAddr::V6(ip)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            u128::from(network) & mask == u128::from(ip) & mask
+        }
+        _ => false,
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> HostPolicy {
+        HostPolicy::new(
+            vec![("169.254.0.0".parse().unwrap(), 16), ("fe80::".parse().unwrap(), 10)],
+            vec!["127.0.0.1:8080".parse().unwrap()],
+        )
+    }
+
+    #[test]
+    fn denied_networks_and_own_ports_are_refused() {
+        let refused = |text: &str| policy().check(text.parse().unwrap()).is_err();
+        assert!(refused("169.254.169.254:80"));
+        assert!(refused("[::ffff:169.254.169.254]:80"));
+        assert!(refused("[fe80::1]:5000"));
+        assert!(refused("127.0.0.1:8080"));
+        assert!(!refused("127.0.0.1:8081"));
+        assert!(!refused("10.0.0.1:8080"));
+        assert!(!refused("192.168.1.1:5000"));
+    }
+
+    #[tokio::test]
+    async fn addresses_need_no_resolver() {
+        for (host, want) in [("10.0.0.1", "10.0.0.1:5000"), ("[::1]", "[::1]:5000"), ("::1", "[::1]:5000")] {
+            assert_eq!(resolve(host, 5000, &policy()).await.unwrap(), want.parse().unwrap());
+        }
+        assert!(matches!(resolve("169.254.169.254", 1, &policy()).await, Err(ResolveError::Denied(_))));
+    }
+}
