@@ -2,5 +2,8 @@
 //! and rewritten packets leave. Never holds a socket or a clock.
 
 mod filter;
+pub mod packet;
+pub mod pes;
+pub mod psi;
 
 pub use filter::{Fill, FilterSpec};
