@@ -1,1 +1,15 @@
-//! Keeps one input or output alive: events and time enter, states and actions leave. Knows no protocol.
+//! Keeps one input or output alive: events and time enter, states and actions leave. Knows no protocol, holds
+//! no socket, no clock and no randomness.
+
+mod backoff;
+mod error;
+mod keeper;
+mod machine;
+
+pub use backoff::{Backoff, InvalidBackoff};
+pub use error::Class;
+pub use keeper::Keeper;
+pub use machine::{Action, Attempt, Event, Machine, Policy, Role};
+
+/// Nanoseconds on the caller's monotonic clock; only differences matter.
+pub type Nanos = u64;
