@@ -2,11 +2,13 @@
 //! no socket, no clock and no randomness.
 
 mod backoff;
+mod budget;
 mod error;
 mod keeper;
 mod machine;
 
 pub use backoff::{Backoff, InvalidBackoff};
+pub use budget::{DialBudget, Grant};
 pub use error::Class;
 pub use keeper::Keeper;
 pub use machine::{Action, Attempt, Event, Machine, Policy, Role};
