@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::wire::ts::FilterSpec;
 
 /// A source of a transport stream.
@@ -20,19 +22,20 @@ pub enum InputUrl {
 /// `udp://[group|address|host]:port?interface=…&source=…&rcvbuf=…&stall_after=…`
 #[derive(Debug, Clone, PartialEq)]
 pub struct UdpInput {
-    /// Address to bind to, or the multicast group. A name is resolved at every attempt.
+    /// Address to bind to (0.0.0.0 when the url has none), or the multicast group; IPv6 without brackets, a
+    /// scope as `fe80::1%eth0`. A name is resolved at every attempt.
     pub host: String,
     /// UDP port, 1 to 65535.
     pub port: u16,
     /// Network interface by name (or by one of its addresses): where a group is joined, or which one a
-    /// unicast input listens on.
+    /// unicast input listens on. `None` where the host has a scope.
     pub interface: Option<String>,
     /// Group: source-specific multicast from this sender. Unicast: the only sender listened to.
     pub source: Option<IpAddr>,
-    /// Receive buffer asked of the kernel in bytes; `None` = the configuration's default.
+    /// Receive buffer asked of the kernel in bytes, 4096 to 2^30; `None` = the configuration's default.
     pub rcvbuf: Option<usize>,
-    /// Without a packet for this long the input is Stalled, and a unicast input lets go of its sender;
-    /// `None` = the configuration's default.
+    /// Without a packet for this long (0.1 s to 1 h) the input is Stalled, and a unicast input lets go of
+    /// its sender; `None` = the configuration's default.
     pub stall_after: Option<Duration>,
 }
 
@@ -68,13 +71,14 @@ pub enum OutputUrl {
 /// `udp://host:port?ttl=…&interface=…&dscp=…&source_port=…&delay_ms=…&pace=…` and the filter options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UdpOutput {
-    /// Address, multicast group or name; a name is resolved at every attempt.
+    /// Address (IPv6 without brackets, a scope as `fe80::1%eth0`), multicast group or name; a name is
+    /// resolved at every attempt.
     pub host: String,
     /// UDP port, 1 to 65535.
     pub port: u16,
     /// Time to live (IPv6: hop limit), 1 to 255; `None` = the kernel's default (multicast: 1).
     pub ttl: Option<u8>,
-    /// Egress interface by name (or by one of its addresses).
+    /// Egress interface by name (or by one of its addresses). `None` where the host has a scope.
     pub interface: Option<String>,
     /// Differentiated services code point, 0 to 63 (RFC 2474).
     pub dscp: Option<u8>,
@@ -94,9 +98,9 @@ pub struct FileOutput {
     /// The path as given; resolved inside the configured roots when the file is opened. With rotation the
     /// time of the first packet is put in front of the extension.
     pub path: PathBuf,
-    /// A new file after this many bytes.
+    /// A new file after this many bytes, 10^6 to 10^12.
     pub rotate_bytes: Option<u64>,
-    /// A new file after this much time.
+    /// A new file after this much time, 1 s to 7 days.
     pub rotate_after: Option<Duration>,
     /// What is taken out of the stream before it is written.
     pub transform: Transform,
@@ -151,3 +155,76 @@ pub enum Pace {
 
 /// What is taken out of a stream; `None` = nothing, the stream is copied byte for byte.
 pub type Transform = Option<FilterSpec>;
+
+/// The API's word for how an output sends: five of them come from the contract, the rest are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are the words of the API")]
+pub enum Protocol {
+    SrtCaller,
+    SrtListener,
+    Rtmp,
+    Udp,
+    Rtsp,
+    Rtp,
+    File,
+    RtspListener,
+    SrtRendezvous,
+    KlvUdp,
+    CotUdp,
+    CotTcp,
+    CotTls,
+}
+
+impl Protocol {
+    /// Every protocol, in the order in which they are named to an operator.
+    pub const ALL: [Self; 13] = [
+        Self::SrtCaller,
+        Self::SrtListener,
+        Self::Rtmp,
+        Self::Udp,
+        Self::Rtsp,
+        Self::Rtp,
+        Self::File,
+        Self::RtspListener,
+        Self::SrtRendezvous,
+        Self::KlvUdp,
+        Self::CotUdp,
+        Self::CotTcp,
+        Self::CotTls,
+    ];
+
+    /// The word, as it is written in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SrtCaller => "srt_caller",
+            Self::SrtListener => "srt_listener",
+            Self::Rtmp => "rtmp",
+            Self::Udp => "udp",
+            Self::Rtsp => "rtsp",
+            Self::Rtp => "rtp",
+            Self::File => "file",
+            Self::RtspListener => "rtsp_listener",
+            Self::SrtRendezvous => "srt_rendezvous",
+            Self::KlvUdp => "klv_udp",
+            Self::CotUdp => "cot_udp",
+            Self::CotTcp => "cot_tcp",
+            Self::CotTls => "cot_tls",
+        }
+    }
+
+    /// The protocol of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.as_str() == word)
+    }
+
+    /// What urls of this protocol start with; `None` while this engine cannot run it.
+    pub fn prefix(self) -> Option<&'static str> {
+        match self {
+            Self::Udp => Some("udp://"),
+            Self::Rtp => Some("rtp://"),
+            Self::File => Some("file:"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,642 @@
+//! The text of a url enters, what it says leaves: scheme, address, options, every value inside its range. Opens
+//! nothing and resolves no name.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::refusal::FieldError;
+use super::spec::{
+    Delay, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
+    UdpOutput,
+};
+use crate::wire::ts::{Fill, FilterSpec};
+
+impl InputUrl {
+    /// Reads the url of an input. The error names the option, its range, and what is known instead.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let (scheme, rest) = split_scheme(text)?;
+        match scheme.as_str() {
+            "udp" => {
+                let (address, options) = split_address(rest, &[SOCKET_INPUT])?;
+                Ok(Self::Udp(udp_input(address, &options)?))
+            }
+            "rtp" => {
+                let (address, options) = split_address(rest, &[SOCKET_INPUT, RTP_INPUT])?;
+                let reorder = options.number("reorder_ms", 0..=2000)?.unwrap_or(50);
+                let udp = udp_input(address, &options)?;
+                Ok(Self::Rtp(RtpInput { udp, reorder: Duration::from_millis(reorder) }))
+            }
+            "file" => {
+                let (path, options) = split_path(rest, &[FILE_INPUT])?;
+                let looped = options.choice("loop", &[("true", true), ("false", false)])?.unwrap_or(true);
+                Ok(Self::File(FileInput { path, looped }))
+            }
+            other => Err(unsupported(other)),
+        }
+    }
+
+    /// The port of a UDP socket that this input binds.
+    pub fn udp_port(&self) -> Option<u16> {
+        match self {
+            Self::Udp(udp) | Self::Rtp(RtpInput { udp, .. }) => Some(udp.port),
+            Self::File(_) => None,
+        }
+    }
+}
+
+impl OutputUrl {
+    /// Reads the url of an output. The error names the option, its range, and what is known instead.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let (scheme, rest) = split_scheme(text)?;
+        match scheme.as_str() {
+            "udp" => Ok(Self::Udp(udp_output(rest)?)),
+            "rtp" => Ok(Self::Rtp(udp_output(rest)?)),
+            "file" => {
+                let (path, options) = split_path(rest, &[FILE_OUTPUT, FILTER])?;
+                Ok(Self::File(FileOutput {
+                    path,
+                    rotate_bytes: options.number("rotate_mb", 1..=1_000_000)?.map(|mb| mb * 1_000_000),
+                    rotate_after: options.number("rotate_s", 1..=604_800)?.map(Duration::from_secs),
+                    transform: transform(&options)?,
+                }))
+            }
+            other => Err(unsupported(other)),
+        }
+    }
+
+    /// The API's word for what this url says.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Udp(_) => Protocol::Udp,
+            Self::Rtp(_) => Protocol::Rtp,
+            Self::File(_) => Protocol::File,
+        }
+    }
+}
+
+/// Host (brackets taken off, scope kept) and port.
+struct Address {
+    host: String,
+    port: u16,
+}
+
+/// The options of a url, each known and given once.
+struct Options(Vec<(String, String)>);
+
+impl Options {
+    fn parse(query: Option<&str>, known: &[&[&str]]) -> Result<Self, FieldError> {
+        let mut options: Vec<(String, String)> = Vec::new();
+        for option in query.into_iter().flat_map(|q| q.split('&')).filter(|o| !o.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            if !known.concat().contains(&name) {
+                // A name that is no word may be a piece of a secret that held a `&`.
+                let shown = if name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                    format!("option '{name}'")
+                } else {
+                    "an option".into()
+                };
+                return Err(bad(format!(
+                    "{shown} is not known here; known are {}",
+                    known.concat().join(", ")
+                )));
+            }
+            if options.iter().any(|(taken, _)| taken == name) {
+                return Err(bad(format!("option '{name}' is given twice")));
+            }
+            let value = percent_decode(value).and_then(|bytes| String::from_utf8(bytes).ok());
+            let Some(value) = value.filter(|v| !v.is_empty()) else {
+                return Err(bad(format!(
+                    "option '{name}' needs a value: {name}=… (write a literal % as %25)"
+                )));
+            };
+            options.push((name.into(), value));
+        }
+        Ok(Self(options))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn read<T>(
+        &self,
+        name: &str,
+        expected: impl FnOnce() -> String,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, FieldError> {
+        let Some(value) = self.text(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| bad(format!("option '{name}' must be {}", expected())))
+    }
+
+    fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, FieldError> {
+        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, expected, |v| digits::<u64>(v).filter(|n| range.contains(n)))
+    }
+
+    fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, FieldError> {
+        let expected = || choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
+        self.read(name, expected, |v| choices.iter().find(|(word, _)| *word == v).map(|(_, choice)| *choice))
+    }
+
+    fn interface(&self) -> Result<Option<String>, FieldError> {
+        let expected = || "the name or an address of a network interface, such as eth0".into();
+        self.read("interface", expected, |v| {
+            (is_interface(v) || IpAddr::from_str(v).is_ok()).then(|| v.to_owned())
+        })
+    }
+
+    fn pids(&self, name: &str) -> Result<Option<BTreeSet<u16>>, FieldError> {
+        let expected = || "a comma list of PIDs from 16 to 8190 (0x10 to 0x1ffe)".into();
+        self.read(name, expected, |v| v.split(',').map(pid).collect())
+    }
+}
+
+fn udp_input(Address { host, port }: Address, options: &Options) -> Result<UdpInput, FieldError> {
+    let host = if host.is_empty() { "0.0.0.0".into() } else { host };
+    let interface = options.interface()?;
+    check_scope(&host, interface.as_deref())?;
+    let expected = || "the address of a sender: unicast, and of the same family as the host".into();
+    let source = options.read("source", expected, |v| {
+        let source = IpAddr::from_str(v.trim_start_matches('[').trim_end_matches(']')).ok()?;
+        let same_family = literal(&host).is_none_or(|host| host.is_ipv4() == source.is_ipv4());
+        (same_family && !source.is_multicast() && !source.is_unspecified()).then_some(source)
+    })?;
+    let expected = || "seconds from 0.1 to 3600".into();
+    let stall_after = options.read("stall_after", expected, |v| {
+        let plain = v.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let seconds = v.parse::<f64>().ok().filter(|s| plain && (0.1..=3600.0).contains(s))?;
+        Some(Duration::from_secs_f64(seconds))
+    })?;
+    let rcvbuf = options.number("rcvbuf", 4096..=1_073_741_824)?.map(|bytes| bytes as usize);
+    Ok(UdpInput { host, port, interface, source, rcvbuf, stall_after })
+}
+
+fn udp_output(rest: &str) -> Result<UdpOutput, FieldError> {
+    let (Address { host, port }, options) = split_address(rest, &[SOCKET_OUTPUT, FILTER])?;
+    if host.is_empty() || literal(&host).is_some_and(|ip| ip.is_unspecified()) {
+        return Err(bad("an output needs an address or a name to send to: udp://HOST:PORT"));
+    }
+    let interface = options.interface()?;
+    check_scope(&host, interface.as_deref())?;
+    let delays = Delay::ALL.map(|delay| delay.as_ms().to_string());
+    let delays: Vec<_> = delays.iter().map(String::as_str).zip(Delay::ALL).collect();
+    Ok(UdpOutput {
+        host,
+        port,
+        ttl: options.number("ttl", 1..=255)?.map(|n| n as u8),
+        interface,
+        dscp: options.number("dscp", 0..=63)?.map(|n| n as u8),
+        source_port: options.number("source_port", 1..=65_535)?.map(|n| n as u16),
+        delay: options.choice("delay_ms", &delays)?.unwrap_or_default(),
+        pace: options.choice("pace", &[("batch", Pace::Batch), ("pcr", Pace::Pcr)])?.unwrap_or_default(),
+        transform: transform(&options)?,
+    })
+}
+
+fn transform(options: &Options) -> Result<Transform, FieldError> {
+    let fill = options.choice("fill", &[("null", Fill::Null), ("remove", Fill::Remove)])?;
+    let filter = FilterSpec {
+        program: options.number("program", 1..=65_535)?.map(|n| n as u16),
+        pids: options.pids("pids")?,
+        drop_pids: options.pids("drop_pids")?.unwrap_or_default(),
+        strip_klv: options.choice("klv", &[("keep", false), ("strip", true)])?.unwrap_or_default(),
+        fill: fill.unwrap_or_default(),
+    };
+    if let Some(pid) = filter.pids.iter().flatten().find(|pid| filter.drop_pids.contains(pid)) {
+        return Err(bad(format!("PID {pid} is in pids and in drop_pids: take it out of one")));
+    }
+    if filter != (FilterSpec { fill: filter.fill, ..FilterSpec::default() }) {
+        Ok(Some(filter))
+    } else if fill.is_some() {
+        Err(bad("option 'fill' needs something to take out: program, pids, drop_pids or klv=strip"))
+    } else {
+        Ok(None)
+    }
+}
+
+fn split_scheme(text: &str) -> Result<(String, &str), FieldError> {
+    if text.chars().count() > 1024 {
+        return Err(FieldError::new(FIELD, "string_too_long", "String should have at most 1024 characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(bad("a url holds no control characters"));
+    }
+    let (scheme, rest) =
+        text.split_once(':').ok_or_else(|| bad(format!("a url starts with one of {SUPPORTED}")))?;
+    Ok((scheme.to_ascii_lowercase(), rest))
+}
+
+fn unsupported(scheme: &str) -> FieldError {
+    if LATER.contains(&scheme) {
+        bad(format!("{scheme}:// is not supported yet; supported are {SUPPORTED}"))
+    } else {
+        bad(format!("the scheme is not known; supported are {SUPPORTED}"))
+    }
+}
+
+/// Splits `//[@]host:port[/][?options]`. The leading `@` is how VLC and multicat write an address to listen on.
+fn split_address(rest: &str, known: &[&[&str]]) -> Result<(Address, Options), FieldError> {
+    let rest =
+        rest.strip_prefix("//").ok_or_else(|| bad("two slashes follow the scheme: udp://HOST:PORT"))?;
+    let (before, query) = split_query(rest);
+    let authority = before.strip_suffix('/').unwrap_or(before);
+    let authority = authority.strip_prefix('@').unwrap_or(authority);
+    if authority.contains('@') {
+        return Err(bad("nothing stands before the '@' of this scheme; a sender is written source=ADDRESS"));
+    }
+    if authority.contains(['/', '#']) {
+        return Err(bad("this scheme has no path: udp://HOST:PORT?option=value"));
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, port) = bracketed.split_once(']').ok_or_else(|| bad("the closing ']' is missing"))?;
+            (ipv6_host(host)?, port.strip_prefix(':'))
+        }
+        None => {
+            let (host, port) = authority.rsplit_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
+            (plain_host(host)?, port)
+        }
+    };
+    let port = port.and_then(digits::<u16>).filter(|port| *port != 0);
+    let port = port.ok_or_else(|| bad("a port from 1 to 65535 follows the host: udp://HOST:PORT"))?;
+    Ok((Address { host, port }, Options::parse(query, known)?))
+}
+
+/// Splits `PATH[?options]`, `//localhost/PATH` and `///PATH` (RFC 8089, 2); the path is percent-decoded.
+fn split_path(rest: &str, known: &[&[&str]]) -> Result<(PathBuf, Options), FieldError> {
+    let (before, query) = split_query(rest);
+    let path = match before.strip_prefix("//") {
+        None => before,
+        Some(local) => {
+            let local = local.strip_prefix("localhost").unwrap_or(local);
+            if !local.starts_with('/') {
+                return Err(bad("a file is on this machine: file:PATH or file:///PATH"));
+            }
+            local
+        }
+    };
+    let bytes = percent_decode(path).ok_or_else(|| bad("write a literal % in a path as %25"))?;
+    if bytes.is_empty() || bytes.ends_with(b"/") || bytes.iter().any(u8::is_ascii_control) {
+        return Err(bad("the path of a file is expected: file:PATH or file:///PATH"));
+    }
+    Ok((OsString::from_vec(bytes).into(), Options::parse(query, known)?))
+}
+
+fn split_query(rest: &str) -> (&str, Option<&str>) {
+    rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)))
+}
+
+/// An address without brackets, a name, or nothing.
+fn plain_host(host: &str) -> Result<String, FieldError> {
+    if host.contains(':') {
+        return Err(bad("an IPv6 address stands in brackets: udp://[ADDRESS]:PORT"));
+    }
+    let label = |l: &str| {
+        (1..=63).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    // A name whose last label is a number is a mistyped address (RFC 1123, 2.1); no resolver should see it.
+    let numeric =
+        name.rsplit('.').next().is_some_and(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_digit()));
+    let valid = host.is_empty()
+        || Ipv4Addr::from_str(host).is_ok()
+        || (host.len() <= 253 && name.split('.').all(label) && !numeric);
+    valid.then(|| host.to_owned()).ok_or_else(|| bad("the host is neither an address nor a name"))
+}
+
+/// An IPv6 address, perhaps with a scope (RFC 4007, 11); RFC 6874 writes its `%` as `%25`.
+fn ipv6_host(host: &str) -> Result<String, FieldError> {
+    let (address, scope) = host.split_once('%').map_or((host, None), |(a, s)| (a, Some(s)));
+    let scope = scope.map(|s| match s.strip_prefix("25") {
+        Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic()) => name,
+        _ => s,
+    });
+    match (Ipv6Addr::from_str(address), scope) {
+        (Ok(_), None) => Ok(address.to_owned()),
+        (Ok(_), Some(scope)) if is_interface(scope) => Ok(format!("{address}%{scope}")),
+        _ => Err(bad(
+            "an IPv6 address is expected in the brackets: udp://[ADDRESS]:PORT or udp://[ADDRESS%eth0]:PORT",
+        )),
+    }
+}
+
+/// A link-local address says nothing without the interface it is local to (RFC 4007, 6).
+fn check_scope(host: &str, interface: Option<&str>) -> Result<(), FieldError> {
+    let scoped = host.contains('%');
+    let link_local = matches!(literal(host), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
+    if link_local && !scoped && interface.is_none() {
+        return Err(bad("a link-local address needs its interface: udp://[fe80::1%eth0]:PORT"));
+    }
+    if scoped && interface.is_some() {
+        return Err(bad("the interface is given twice: by the scope of the address and by 'interface'"));
+    }
+    Ok(())
+}
+
+/// The address, when the host is one.
+fn literal(host: &str) -> Option<IpAddr> {
+    IpAddr::from_str(host.split_once('%').map_or(host, |(address, _)| address)).ok()
+}
+
+/// IFNAMSIZ leaves 15 bytes; the kernel allows anything else but `/`, white space and `:`.
+fn is_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
+}
+
+/// PIDs of elementary streams (ISO/IEC 13818-1, table 2-3).
+fn pid(text: &str) -> Option<u16> {
+    let pid = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u16::from_str_radix(hex, 16).ok()?,
+        Some(_) => return None,
+        None => digits(text)?,
+    };
+    (0x10..=0x1ffe).contains(&pid).then_some(pid)
+}
+
+/// A number of digits only: `FromStr` alone would take a sign.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut hex = || char::from(bytes.next()?).to_digit(16);
+                (hex()? << 4 | hex()?) as u8
+            }
+            plain => plain,
+        });
+    }
+    Some(decoded)
+}
+
+fn bad(msg: impl Into<String>) -> FieldError {
+    FieldError::value(FIELD, msg)
+}
+
+const FIELD: &str = "url";
+const SUPPORTED: &str = "udp://, rtp:// and file:";
+const LATER: [&str; 8] = ["srt", "rtsp", "rtsps", "rtmp", "rtmps", "v4l2", "http", "https"];
+const SOCKET_INPUT: &[&str] = &["interface", "source", "rcvbuf", "stall_after"];
+const RTP_INPUT: &[&str] = &["reorder_ms"];
+const FILE_INPUT: &[&str] = &["loop"];
+const SOCKET_OUTPUT: &[&str] = &["ttl", "interface", "dscp", "source_port", "delay_ms", "pace"];
+const FILE_OUTPUT: &[&str] = &["rotate_mb", "rotate_s"];
+const FILTER: &[&str] = &["program", "pids", "drop_pids", "klv", "fill"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn input(text: &str) -> InputUrl {
+        InputUrl::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    fn output(text: &str) -> UdpOutput {
+        match OutputUrl::parse(text) {
+            Ok(OutputUrl::Udp(udp) | OutputUrl::Rtp(udp)) => udp,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn udp(host: &str, port: u16) -> UdpInput {
+        UdpInput { host: host.into(), port, interface: None, source: None, rcvbuf: None, stall_after: None }
+    }
+
+    #[test]
+    fn addresses_of_inputs() {
+        for (text, host, port) in [
+            ("udp://239.1.1.1:5000", "239.1.1.1", 5000),
+            ("udp://@239.1.1.1:5000", "239.1.1.1", 5000),
+            ("udp://@:5000", "0.0.0.0", 5000),
+            ("udp://:5000", "0.0.0.0", 5000),
+            ("UDP://0.0.0.0:65535/", "0.0.0.0", 65535),
+            ("udp://[::]:1", "::", 1),
+            ("udp://[ff3e::1]:5000?", "ff3e::1", 5000),
+            ("udp://[fe80::1%eth0]:5000", "fe80::1%eth0", 5000),
+            ("udp://[fe80::1%25eth0]:5000", "fe80::1%eth0", 5000),
+            ("udp://[fe80::1%25]:5000", "fe80::1%25", 5000),
+            ("udp://cam-1.local_net.example.:5000", "cam-1.local_net.example.", 5000),
+        ] {
+            assert_eq!(input(text), InputUrl::Udp(udp(host, port)), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_of_inputs() {
+        let text = "udp://232.1.1.1:5000?interface=eth0&source=10.0.0.1&rcvbuf=4194304&stall_after=2.5";
+        let all = UdpInput {
+            interface: Some("eth0".into()),
+            source: Some("10.0.0.1".parse().unwrap()),
+            rcvbuf: Some(4_194_304),
+            stall_after: Some(Duration::from_millis(2500)),
+            ..udp("232.1.1.1", 5000)
+        };
+        assert_eq!(input(text), InputUrl::Udp(all.clone()));
+        let rtp = text.replace("udp", "rtp");
+        let reorder = Duration::from_millis(50);
+        assert_eq!(input(&rtp), InputUrl::Rtp(RtpInput { udp: all.clone(), reorder }));
+        let reorder = Duration::ZERO;
+        assert_eq!(input(&format!("{rtp}&reorder_ms=0")), InputUrl::Rtp(RtpInput { udp: all, reorder }));
+        assert_eq!(
+            input("udp://[ff3e::1]:1?source=[2001:db8::1]&interface=10.0.0.1"),
+            InputUrl::Udp(UdpInput {
+                source: Some("2001:db8::1".parse().unwrap()),
+                interface: Some("10.0.0.1".into()),
+                ..udp("ff3e::1", 1)
+            })
+        );
+    }
+
+    #[test]
+    fn files() {
+        for (text, path, looped) in [
+            ("file:clip.ts", "clip.ts", true),
+            ("file:a/my clip%3F%25.ts?loop=false", "a/my clip?%.ts", false),
+            ("file:/abs/clip.ts", "/abs/clip.ts", true),
+            ("file:///abs/clip.ts?loop=true", "/abs/clip.ts", true),
+            ("file://localhost/abs/clip.ts", "/abs/clip.ts", true),
+        ] {
+            assert_eq!(input(text), InputUrl::File(FileInput { path: path.into(), looped }), "{text}");
+        }
+        let transform = Some(FilterSpec { strip_klv: true, ..FilterSpec::default() });
+        assert_eq!(
+            OutputUrl::parse("file:dump.ts?rotate_mb=100&rotate_s=60&klv=strip").unwrap(),
+            OutputUrl::File(FileOutput {
+                path: "dump.ts".into(),
+                rotate_bytes: Some(100_000_000),
+                rotate_after: Some(Duration::from_secs(60)),
+                transform,
+            })
+        );
+    }
+
+    #[test]
+    fn options_of_outputs() {
+        let plain = output("udp://10.0.0.1:5000");
+        assert_eq!((plain.delay, plain.pace, plain.transform), (Delay::Ms10, Pace::Batch, None));
+        let all = output(
+            "rtp://@239.1.1.1:5000?ttl=255&interface=eth0.100&dscp=0&source_port=1&delay_ms=40&pace=pcr\
+             &program=7&pids=256,0x101,0X1FFE&drop_pids=16&klv=strip&fill=remove",
+        );
+        let filter = FilterSpec {
+            program: Some(7),
+            pids: Some([256, 257, 0x1ffe].into()),
+            drop_pids: [16].into(),
+            strip_klv: true,
+            fill: Fill::Remove,
+        };
+        let expected = UdpOutput {
+            host: "239.1.1.1".into(),
+            port: 5000,
+            ttl: Some(255),
+            interface: Some("eth0.100".into()),
+            dscp: Some(0),
+            source_port: Some(1),
+            delay: Delay::Ms40,
+            pace: Pace::Pcr,
+            transform: Some(filter),
+        };
+        assert_eq!(all, expected);
+        assert_eq!(output("udp://h:1?klv=keep").transform, None);
+        assert_eq!(output("udp://h:1?delay_ms=0").delay, Delay::Ms0);
+    }
+
+    #[test]
+    fn refusals_say_what_is_expected() {
+        for (text, part) in [
+            ("", "udp://, rtp:// and file:"),
+            ("239.1.1.1", "udp://, rtp:// and file:"),
+            ("srt://h:1", "srt:// is not supported yet; supported are udp://, rtp:// and file:"),
+            ("gopher://h:1", "the scheme is not known; supported are udp://"),
+            ("udp:h:1", "two slashes"),
+            ("udp://h", "a port from 1 to 65535"),
+            ("udp://h:", "a port from 1 to 65535"),
+            ("udp://h:0", "a port from 1 to 65535"),
+            ("udp://h:65536", "a port from 1 to 65535"),
+            ("udp://h:+5000", "a port from 1 to 65535"),
+            ("udp://h:5 ", "a port from 1 to 65535"),
+            ("udp://::1:5000", "brackets"),
+            ("udp://[::1:5000", "']' is missing"),
+            ("udp://[::1]5000", "a port from 1 to 65535"),
+            ("udp://[1.2.3.4]:1", "an IPv6 address is expected"),
+            ("udp://[fe80::1%]:1", "an IPv6 address is expected"),
+            ("udp://[fe80::1]:1", "needs its interface"),
+            ("udp://[fe80::1%eth0]:1?interface=eth0", "given twice"),
+            ("udp://300.1.1.1:1", "neither an address nor a name"),
+            ("udp://1.2.3:1", "neither an address nor a name"),
+            ("udp://a..b:1", "neither an address nor a name"),
+            ("udp://h h:1", "neither an address nor a name"),
+            ("udp://user:secret@h:1", "before the '@'"),
+            ("udp://h:1/path", "no path"),
+            (
+                "udp://h:1?nope=1",
+                "option 'nope' is not known here; known are interface, source, rcvbuf, stall_after",
+            ),
+            ("udp://h:1?reorder_ms=1", "option 'reorder_ms' is not known here"),
+            ("udp://h:1?rcvbuf=5000&rcvbuf=5000", "option 'rcvbuf' is given twice"),
+            ("udp://h:1?rcvbuf", "option 'rcvbuf' needs a value"),
+            ("udp://h:1?rcvbuf=%zz", "option 'rcvbuf' needs a value"),
+            ("udp://h:1?rcvbuf=1", "'rcvbuf' must be a whole number from 4096 to 1073741824"),
+            ("udp://h:1?stall_after=0", "seconds from 0.1 to 3600"),
+            ("udp://h:1?stall_after=inf", "seconds from 0.1 to 3600"),
+            ("udp://h:1?stall_after=1e2", "seconds from 0.1 to 3600"),
+            ("udp://h:1?interface=a/b", "network interface"),
+            ("udp://h:1?interface=abcdefghijklmnop", "network interface"),
+            ("udp://1.1.1.1:1?source=::1", "same family"),
+            ("udp://h:1?source=239.1.1.1", "unicast"),
+            ("rtp://h:1?reorder_ms=2001", "from 0 to 2000"),
+            ("file:", "the path of a file"),
+            ("file:dir/", "the path of a file"),
+            ("file:a%00b", "the path of a file"),
+            ("file:a%zz", "%25"),
+            ("file://host/a", "on this machine"),
+            ("file://localhostage/a", "on this machine"),
+            ("file:a?loop=yes", "option 'loop' must be true or false"),
+            ("udp://h:1\n", "control characters"),
+        ] {
+            let error = InputUrl::parse(text).expect_err(text);
+            assert!(error.msg.contains(part), "{text}: {error}");
+            assert_eq!(error.field, "url");
+        }
+        for (text, part) in [
+            ("udp://:1", "to send to"),
+            ("udp://0.0.0.0:1", "to send to"),
+            ("udp://[::]:1", "to send to"),
+            ("rtmp://h/live/key", "rtmp:// is not supported yet"),
+            ("udp://h:1?ttl=0", "from 1 to 255"),
+            ("udp://h:1?ttl=256", "from 1 to 255"),
+            ("udp://h:1?ttl=-1", "from 1 to 255"),
+            ("udp://h:1?dscp=64", "from 0 to 63"),
+            ("udp://h:1?source_port=0", "from 1 to 65535"),
+            ("udp://h:1?delay_ms=15", "0 or 5 or 10 or 20 or 40"),
+            ("udp://h:1?delay_ms=00", "0 or 5 or 10 or 20 or 40"),
+            ("udp://h:1?pace=fast", "batch or pcr"),
+            ("udp://h:1?program=0", "from 1 to 65535"),
+            ("udp://h:1?pids=", "'pids' needs a value"),
+            ("udp://h:1?pids=256,", "from 16 to 8190"),
+            ("udp://h:1?pids=8191", "from 16 to 8190"),
+            ("udp://h:1?pids=15", "from 16 to 8190"),
+            ("udp://h:1?pids=0x", "from 16 to 8190"),
+            ("udp://h:1?pids=0x+20", "from 16 to 8190"),
+            ("udp://h:1?pids=256&drop_pids=0x100", "PID 256 is in pids and in drop_pids"),
+            ("udp://h:1?klv=maybe", "keep or strip"),
+            ("udp://h:1?fill=remove", "needs something to take out"),
+            ("file:a?rotate_mb=0", "from 1 to 1000000"),
+            ("file:a?rotate_s=0", "from 1 to 604800"),
+            ("file:a?ttl=1", "known are rotate_mb, rotate_s, program, pids, drop_pids, klv, fill"),
+        ] {
+            let error = OutputUrl::parse(text).expect_err(text);
+            assert!(error.msg.contains(part), "{text}: {error}");
+        }
+        let long = format!("file:{}", "a".repeat(1020));
+        assert_eq!(InputUrl::parse(&long).unwrap_err().kind, "string_too_long");
+    }
+
+    #[test]
+    fn refusals_repeat_no_secret() {
+        for text in [
+            "udp://user:Zebra@h:1",
+            "udp://h:1?token=Zebra",
+            "udp://h:1?ttl=1&Zebra",
+            "udp://Zebra:x:1",
+            "rtmp://h/live/Zebra",
+            "Zebra://h",
+            "udp://h:1?ttl=Zebra",
+        ] {
+            let error = OutputUrl::parse(text).unwrap_err();
+            assert!(!error.to_string().to_lowercase().contains("zebra"), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_read_or_refused(text in "\\PC{0,60}") {
+            let _ = (InputUrl::parse(&text), OutputUrl::parse(&text));
+        }
+
+        #[test]
+        fn anything_like_a_url_is_read_or_refused(
+            text in "(udp|rtp|file):/{0,3}[@a0.:%\\[\\]é-]{0,12}(:[0-9]{0,6})?(\\?([a-z_]{1,9}|ttl|pids|source|loop)=[%0-9a-fx,.:\\[\\]é]{0,8}){0,3}"
+        ) {
+            if let Ok(InputUrl::Udp(udp)) = InputUrl::parse(&text) {
+                prop_assert!(!udp.host.is_empty() && udp.port != 0);
+            }
+            if let Ok(OutputUrl::Udp(udp)) = OutputUrl::parse(&text) {
+                prop_assert!(!udp.host.is_empty() && udp.port != 0);
+            }
+        }
+    }
+}
