@@ -19,7 +19,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // ingest and egress never see each other: the hub is their only meeting place.
     ("ingest", &["wire", "net", "media", "hub", "mux", "inspect", "telemetry"]),
     ("egress", &["wire", "net", "media", "hub", "mux", "telemetry"]),
-    ("store", &["wire"]),
+    // telemetry for the word `Desired`, which supervise speaks too.
+    ("store", &["wire", "telemetry"]),
     ("config", &["store", "wire"]),
     // control reads snapshots and sends commands: it cannot even name a lane or a driver.
     ("control", &["store", "telemetry", "inspect", "wire"]),

@@ -32,12 +32,17 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { udp_ports: 5000..=5100, max_outputs_per_input: None, reconnect_delay: 5, max_reconnect_attempts: 0 }
+        Self {
+            udp_ports: 5000..=5100,
+            max_outputs_per_input: None,
+            reconnect_delay: 5,
+            max_reconnect_attempts: 0,
+        }
     }
 }
 
 /// An input as it shall be. Never changes: a write makes a new one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InputSpec {
     /// Its number.
     pub id: InputId,
@@ -60,7 +65,7 @@ pub struct InputSpec {
 }
 
 /// An output as it shall be. Never changes: a write makes a new one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OutputSpec {
     /// Its number.
     pub id: OutputId,
@@ -247,8 +252,7 @@ impl Store {
         {
             (after.raw_url, after.url, after.udp_port) = (raw_url, url, None);
         }
-        let changed = after.name != before.name || after.raw_url != before.raw_url;
-        self.replace_input(before, after, changed, now)
+        self.replace_input(before, after, now)
     }
 
     /// Says whether an input shall run.
@@ -260,8 +264,7 @@ impl Store {
     ) -> Result<Change<InputSpec>, Refusal> {
         let before = self.input(id).ok_or_else(no_input)?.clone();
         let after = InputSpec { desired, ..InputSpec::clone(&before) };
-        let changed = desired != before.desired;
-        self.replace_input(before, after, changed, now)
+        self.replace_input(before, after, now)
     }
 
     /// Takes an input and all its outputs out, and returns them.
@@ -334,7 +337,8 @@ impl Store {
         }
         after.auto_reconnect = settings.auto_reconnect.unwrap_or(after.auto_reconnect);
         after.reconnect_delay = settings.reconnect_delay.unwrap_or(after.reconnect_delay);
-        after.max_reconnect_attempts = settings.max_reconnect_attempts.unwrap_or(after.max_reconnect_attempts);
+        after.max_reconnect_attempts =
+            settings.max_reconnect_attempts.unwrap_or(after.max_reconnect_attempts);
         if let Some(name) = settings.name.filter(|name| *name != after.name) {
             self.inputs.get(&input).ok_or_else(no_output)?.check_name(&name)?;
             after.name = name;
@@ -362,3 +366,435 @@ impl Store {
         entry.names.remove(&spec.name);
         Ok(spec)
     }
+
+    fn check_input_url(&self, raw: &RawUrl) -> Result<InputUrl, FieldError> {
+        let url = InputUrl::parse(raw.reveal())?;
+        if let InputUrl::File(file) = &url {
+            self.roots.check(&file.path).map_err(|e| FieldError::value("url", e.to_string()))?;
+        }
+        Ok(url)
+    }
+
+    fn check_output_url(&self, raw: &RawUrl) -> Result<OutputUrl, FieldError> {
+        let url = OutputUrl::parse(raw.reveal())?;
+        if let OutputUrl::File(file) = &url {
+            self.roots.check(&file.path).map_err(|e| FieldError::value("url", e.to_string()))?;
+        }
+        Ok(url)
+    }
+
+    fn check_input_name(&self, name: &str, own: Option<InputId>) -> Result<(), Refusal> {
+        if self.inputs().any(|spec| *spec.name == *name && Some(spec.id) != own) {
+            return Err(Refusal::Conflict(format!("Input with name '{name}' already exists")));
+        }
+        Ok(())
+    }
+
+    fn check_output(&self, patch: OutputPatch) -> Result<Settings, Refusal> {
+        let mut errors = Vec::new();
+        let name = patch.name.and_then(|name| keep(&mut errors, check_name(&name)));
+        let url = patch.url.and_then(|raw| Some((keep(&mut errors, self.check_output_url(&raw))?, raw)));
+        if let Some(word) = patch.protocol {
+            keep(&mut errors, check_protocol(&word, url.as_ref().map(|(url, _)| url)));
+        }
+        let delay = keep(&mut errors, number("reconnect_delay", patch.reconnect_delay, 1..=300)).flatten();
+        let attempts = number("max_reconnect_attempts", patch.max_reconnect_attempts, 0..=u32::MAX);
+        let attempts = keep(&mut errors, attempts).flatten();
+        if !errors.is_empty() {
+            return Err(Refusal::Invalid(errors));
+        }
+        let auto_reconnect = patch.auto_reconnect;
+        Ok(Settings { name, url, auto_reconnect, reconnect_delay: delay, max_reconnect_attempts: attempts })
+    }
+
+    /// The port asked for, or the first free one. Ports of inputs with a url of their own are taken too.
+    fn allocate(&self, asked: Option<u16>) -> Result<u16, Refusal> {
+        let taken: HashSet<u16> = self.inputs().filter_map(|spec| spec.url.udp_port()).collect();
+        let range = &self.rules.udp_ports;
+        match asked {
+            Some(port) if taken.contains(&port) => {
+                Err(Refusal::Conflict(format!("Port {port} is already in use")))
+            }
+            Some(port) if !range.contains(&port) => Err(Refusal::Conflict(format!(
+                "Port {port} is outside allowed range {}-{}; give a url (udp://0.0.0.0:{port}) to use it",
+                range.start(),
+                range.end()
+            ))),
+            Some(port) => Ok(port),
+            None => range
+                .clone()
+                .find(|port| !taken.contains(port))
+                .ok_or_else(|| Refusal::Conflict("No available UDP ports in configured range".into())),
+        }
+    }
+
+    fn derive_path(&self, name: &str) -> String {
+        let lower = name.to_lowercase().replace([' ', '-'], "_");
+        let base: String = lower.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();
+        let base = if base.is_empty() { "input".into() } else { base };
+        let taken: HashSet<&str> = self.inputs().map(|spec| spec.mediamtx_path.as_str()).collect();
+        let numbered = (1..).map(|n: u64| format!("{base}_{n}"));
+        let free = std::iter::once(base.clone()).chain(numbered).find(|path| !taken.contains(path.as_str()));
+        free.unwrap_or(base)
+    }
+
+    fn replace_input(
+        &mut self,
+        before: Arc<InputSpec>,
+        mut after: InputSpec,
+        now: SystemTime,
+    ) -> Result<Change<InputSpec>, Refusal> {
+        if after == *before {
+            return Ok(Change { after: before.clone(), before });
+        }
+        after.updated_at = now;
+        let after = Arc::new(after);
+        self.inputs.get_mut(&after.id).ok_or_else(no_input)?.spec = after.clone();
+        Ok(Change { before, after })
+    }
+
+    fn replace_output(
+        &mut self,
+        before: Arc<OutputSpec>,
+        mut after: OutputSpec,
+        now: SystemTime,
+    ) -> Result<Change<OutputSpec>, Refusal> {
+        if after == *before {
+            return Ok(Change { after: before.clone(), before });
+        }
+        after.updated_at = now;
+        let after = Arc::new(after);
+        let entry = self.inputs.get_mut(&after.input_id).ok_or_else(no_output)?;
+        entry.names.remove(&before.name);
+        entry.names.insert(after.name.clone());
+        entry.outputs.insert(after.id, after.clone());
+        Ok(Change { before, after })
+    }
+}
+
+/// One input with its outputs.
+#[derive(Debug)]
+struct Entry {
+    spec: Arc<InputSpec>,
+    outputs: BTreeMap<OutputId, Arc<OutputSpec>>,
+    /// Names of the outputs: an input may have thousands.
+    names: HashSet<Arc<str>>,
+}
+
+impl Entry {
+    fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        if self.names.contains(name) {
+            return Err(Refusal::Conflict(format!(
+                "Output with name '{name}' already exists for this input"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// An [`OutputPatch`], checked.
+struct Settings {
+    name: Option<Arc<str>>,
+    url: Option<(OutputUrl, RawUrl)>,
+    auto_reconnect: Option<bool>,
+    reconnect_delay: Option<u16>,
+    max_reconnect_attempts: Option<u32>,
+}
+
+fn no_input() -> Refusal {
+    Refusal::NotFound("Input not found".into())
+}
+
+fn no_output() -> Refusal {
+    Refusal::NotFound("Output not found".into())
+}
+
+/// Collects an error, so that one answer names all of them.
+fn keep<T>(errors: &mut Vec<FieldError>, checked: Result<T, FieldError>) -> Option<T> {
+    checked.map_err(|error| errors.push(error)).ok()
+}
+
+fn check_name(name: &str) -> Result<Arc<str>, FieldError> {
+    let error = |kind, msg| Err(FieldError::new("name", kind, msg));
+    match name.chars().count() {
+        0 => error("string_too_short", "String should have at least 1 character"),
+        256.. => error("string_too_long", "String should have at most 255 characters"),
+        _ if name.trim().is_empty() || name.chars().any(char::is_control) => {
+            error("value_error", "a name has something to read in it, and no control characters")
+        }
+        _ => Ok(name.into()),
+    }
+}
+
+fn number<T: TryFrom<i64> + Copy + Into<i64>>(
+    field: &'static str,
+    value: Option<i64>,
+    range: RangeInclusive<T>,
+) -> Result<Option<T>, FieldError> {
+    let Some(value) = value else { return Ok(None) };
+    let (least, most): (i64, i64) = ((*range.start()).into(), (*range.end()).into());
+    if value < least {
+        let msg = format!("Input should be greater than or equal to {least}");
+        return Err(FieldError::new(field, "greater_than_equal", msg));
+    }
+    match T::try_from(value) {
+        Ok(number) if value <= most => Ok(Some(number)),
+        _ => {
+            let msg = format!("Input should be less than or equal to {most}");
+            Err(FieldError::new(field, "less_than_equal", msg))
+        }
+    }
+}
+
+/// `word` names a protocol that runs, and the url is one of it.
+fn check_protocol(word: &str, url: Option<&OutputUrl>) -> Result<(), FieldError> {
+    let error = |kind, msg| Err(FieldError::new("protocol", kind, msg));
+    let Some(protocol) = Protocol::from_word(word) else {
+        let words: Vec<_> = Protocol::ALL.map(|p| format!("'{}'", p.as_str())).into();
+        return error("enum", format!("Input should be {}", words.join(", ")));
+    };
+    match (protocol.prefix(), url) {
+        (None, _) => {
+            error("value_error", format!("{word} is not supported yet; supported are udp, rtp and file"))
+        }
+        (Some(prefix), Some(url)) if url.protocol() != protocol => {
+            error("value_error", format!("URL for protocol '{word}' must start with {prefix}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn input(name: &str) -> InputDraft {
+        InputDraft { name: name.into(), ..InputDraft::default() }
+    }
+
+    fn output(name: &str) -> OutputDraft {
+        OutputDraft {
+            name: name.into(),
+            url: "udp://10.0.0.1:6000?ttl=4".into(),
+            protocol: None,
+            auto_reconnect: None,
+            reconnect_delay: None,
+            max_reconnect_attempts: None,
+        }
+    }
+
+    fn store_with(names: &[&str]) -> Store {
+        let mut store = Store::default();
+        for name in names {
+            store.create_input(input(name), at(1)).unwrap();
+        }
+        store
+    }
+
+    /// What a refused write must leave as it was.
+    fn picture(store: &Store) -> String {
+        format!("{:?} {} {}", store.inputs, store.last_input, store.last_output)
+    }
+
+    fn fields(refusal: Refusal) -> Vec<(String, &'static str)> {
+        match refusal {
+            Refusal::Invalid(errors) => errors.into_iter().map(|e| (e.field.into_owned(), e.kind)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ports_are_allocated_and_freed() {
+        let mut store = store_with(&["a"]);
+        let own = InputDraft { url: Some("udp://239.1.1.1:5001".into()), ..input("b") };
+        let own = store.create_input(own, at(1)).unwrap();
+        assert_eq!((own.udp_port, own.id, own.mediamtx_path.as_str()), (None, 2, "b"));
+        let third = store.create_input(input("c"), at(1)).unwrap();
+        assert_eq!((third.udp_port, third.raw_url.reveal()), (Some(5002), "udp://0.0.0.0:5002"));
+        store.delete_input(1).unwrap();
+        let fourth = store.create_input(input("d"), at(1)).unwrap();
+        assert_eq!((fourth.udp_port, fourth.id), (Some(5000), 4));
+        let asked = |port| InputDraft { udp_port: Some(port), ..input("e") };
+        let mut refused = |port| store.create_input(asked(port), at(1)).unwrap_err();
+        assert_eq!(refused(5001), Refusal::Conflict("Port 5001 is already in use".into()));
+        assert!(
+            matches!(refused(6000), Refusal::Conflict(m) if m.contains("outside allowed range 5000-5100"))
+        );
+        assert_eq!(fields(refused(80)), [("udp_port".into(), "greater_than_equal")]);
+        assert_eq!(fields(refused(65_536)), [("udp_port".into(), "less_than_equal")]);
+        for n in 0..98 {
+            store.create_input(input(&format!("n{n}")), at(1)).unwrap();
+        }
+        let full = Refusal::Conflict("No available UDP ports in configured range".into());
+        assert_eq!(store.create_input(input("last"), at(1)).unwrap_err(), full);
+    }
+
+    #[test]
+    fn paths_are_derived_from_names() {
+        let mut store = store_with(&["Camera-1 North!", "camera 1 north", "CAMERA_1_NORTH", "!!", "??"]);
+        let paths: Vec<_> = store.inputs().map(|spec| spec.mediamtx_path.as_str()).collect();
+        assert_eq!(paths, ["camera_1_north", "camera_1_north_1", "camera_1_north_2", "input", "input_1"]);
+        let patch = InputPatch { name: Some("South".into()), url: None };
+        assert_eq!(store.patch_input(1, patch, at(2)).unwrap().after.mediamtx_path, "camera_1_north");
+    }
+
+    #[test]
+    fn inputs_change_only_as_far_as_they_are_patched() {
+        let mut store = store_with(&["a", "b"]);
+        let change = store.patch_input(1, InputPatch::default(), at(9)).unwrap();
+        assert_eq!((change.after.updated_at, Arc::ptr_eq(&change.before, &change.after)), (at(1), true));
+        let same = InputPatch { name: Some("a".into()), url: Some("udp://0.0.0.0:5000".into()) };
+        assert_eq!(store.patch_input(1, same, at(9)).unwrap().after.udp_port, Some(5000));
+        let other = InputPatch { name: Some("c".into()), url: Some("rtp://:5000".into()) };
+        let after = store.patch_input(1, other, at(9)).unwrap().after;
+        assert_eq!((&*after.name, after.udp_port, after.updated_at), ("c", None, at(9)));
+        assert_eq!((after.created_at, store.input(1)), (at(1), Some(&after)));
+        let change = store.set_input_desired(1, Desired::Stopped, at(10)).unwrap();
+        assert_eq!((change.before.desired, change.after.desired), (Desired::Running, Desired::Stopped));
+        assert_eq!(store.set_input_desired(1, Desired::Stopped, at(11)).unwrap().after.updated_at, at(10));
+    }
+
+    #[test]
+    fn outputs_take_the_rules_where_they_say_nothing() {
+        let rules = Rules { reconnect_delay: 7, max_reconnect_attempts: 3, ..Rules::default() };
+        let mut store = Store::new(rules, Roots::default());
+        store.create_input(input("a"), at(1)).unwrap();
+        let plain = store.create_output(1, output("x"), at(2)).unwrap();
+        assert_eq!((plain.id, plain.input_id, plain.desired), (1, 1, Desired::Running));
+        assert_eq!((plain.auto_reconnect, plain.reconnect_delay, plain.max_reconnect_attempts), (true, 7, 3));
+        let own = OutputDraft {
+            protocol: Some("udp".into()),
+            auto_reconnect: Some(false),
+            reconnect_delay: Some(300),
+            max_reconnect_attempts: Some(0),
+            ..output("y")
+        };
+        let own = store.create_output(1, own, at(2)).unwrap();
+        assert_eq!((own.auto_reconnect, own.reconnect_delay, own.max_reconnect_attempts), (false, 300, 0));
+        assert_eq!(store.outputs(1).count(), 2);
+        assert_eq!(store.outputs(7).count(), 0);
+    }
+
+    #[test]
+    fn outputs_change_only_as_far_as_they_are_patched() {
+        let mut store = store_with(&["a"]);
+        store.create_output(1, output("x"), at(2)).unwrap();
+        let patch =
+            OutputPatch { protocol: Some("udp".into()), name: Some("x".into()), ..OutputPatch::default() };
+        assert_eq!(store.patch_output(1, 1, patch, at(9)).unwrap().after.updated_at, at(2));
+        let patch =
+            OutputPatch { url: Some("rtp://h:1".into()), name: Some("z".into()), ..OutputPatch::default() };
+        let after = store.patch_output(1, 1, patch, at(9)).unwrap().after;
+        assert_eq!(
+            (after.url.protocol(), after.raw_url.reveal(), after.reconnect_delay),
+            (Protocol::Rtp, "rtp://h:1", 5)
+        );
+        let free = store.create_output(1, output("x"), at(3)).unwrap();
+        assert_eq!(free.id, 2);
+        assert_eq!(
+            store.set_output_desired(1, 2, Desired::Stopped, at(4)).unwrap().after.desired,
+            Desired::Stopped
+        );
+        assert_eq!(store.delete_output(1, 2).unwrap().id, 2);
+        assert_eq!(store.create_output(1, output("x"), at(3)).unwrap().id, 3);
+        assert_eq!(store.delete_input(1).unwrap().1.len(), 2);
+    }
+
+    #[test]
+    fn refused_writes_change_nothing() {
+        let rules = Rules { max_outputs_per_input: Some(2), ..Rules::default() };
+        let mut store = Store::new(rules, Roots::default());
+        for name in ["a", "b"] {
+            store.create_input(input(name), at(1)).unwrap();
+        }
+        for name in ["x", "y"] {
+            store.create_output(1, output(name), at(1)).unwrap();
+        }
+        let before = picture(&store);
+        let conflict = |m: &str| Refusal::Conflict(m.into());
+        let missing = |m: &str| Refusal::NotFound(m.into());
+
+        let refused = store.create_input(input("a"), at(2)).unwrap_err();
+        assert_eq!(refused, conflict("Input with name 'a' already exists"));
+        let draft = InputDraft { name: " ".into(), url: Some("srt://h:1".into()), udp_port: Some(1) };
+        let names = ["name", "url", "udp_port", "udp_port"].map(String::from);
+        let refused = fields(store.create_input(draft, at(2)).unwrap_err());
+        assert_eq!(refused.into_iter().map(|(field, _)| field).collect::<Vec<_>>(), names);
+        for (name, kind) in [
+            (String::new(), "string_too_short"),
+            ("é".repeat(256), "string_too_long"),
+            ("a\n".into(), "value_error"),
+        ] {
+            assert_eq!(fields(store.create_input(input(&name), at(2)).unwrap_err()), [("name".into(), kind)]);
+        }
+        let file = InputDraft { url: Some("file:../clip.ts".into()), ..input("c") };
+        assert_eq!(fields(store.create_input(file, at(2)).unwrap_err()), [("url".into(), "value_error")]);
+        let patch = InputPatch { name: Some("b".into()), url: Some("udp://:9000".into()) };
+        let taken = conflict("Input with name 'b' already exists");
+        assert_eq!(store.patch_input(1, patch.clone(), at(2)).unwrap_err(), taken);
+        assert_eq!(store.patch_input(9, patch, at(2)).unwrap_err(), missing("Input not found"));
+        assert_eq!(store.delete_input(9).unwrap_err(), missing("Input not found"));
+        assert_eq!(
+            store.set_input_desired(9, Desired::Running, at(2)).unwrap_err(),
+            missing("Input not found")
+        );
+
+        let refused = store.create_output(1, output("z"), at(2)).unwrap_err();
+        assert_eq!(refused, conflict("Maximum 2 outputs per input reached"));
+        assert_eq!(store.create_output(9, output("z"), at(2)).unwrap_err(), conflict("Input 9 not found"));
+        let draft = OutputDraft {
+            name: String::new(),
+            url: "udp://h".into(),
+            protocol: Some("rtmp".into()),
+            auto_reconnect: None,
+            reconnect_delay: Some(301),
+            max_reconnect_attempts: Some(-1),
+        };
+        let wrong = [
+            ("name", "string_too_short"),
+            ("url", "value_error"),
+            ("protocol", "value_error"),
+            ("reconnect_delay", "less_than_equal"),
+            ("max_reconnect_attempts", "greater_than_equal"),
+        ];
+        let wrong = wrong.map(|(field, kind)| (field.to_owned(), kind));
+        assert_eq!(fields(store.create_output(1, draft, at(2)).unwrap_err()), wrong);
+        for (word, part) in [
+            ("rtp", "must start with rtp://"),
+            ("srt_caller", "not supported yet"),
+            ("Udp", "'srt_caller', "),
+        ] {
+            let refused =
+                |refusal: Refusal| assert!(refusal.to_string().contains(part), "{word}: {refusal}");
+            let protocol = Some(word.to_owned());
+            refused(
+                store
+                    .create_output(2, OutputDraft { protocol: protocol.clone(), ..output("z") }, at(2))
+                    .unwrap_err(),
+            );
+            refused(
+                store
+                    .patch_output(1, 1, OutputPatch { protocol, ..OutputPatch::default() }, at(2))
+                    .unwrap_err(),
+            );
+        }
+        let patch =
+            OutputPatch { name: Some("y".into()), url: Some("udp://h:1".into()), ..OutputPatch::default() };
+        let taken = conflict("Output with name 'y' already exists for this input");
+        assert_eq!(store.patch_output(1, 1, patch.clone(), at(2)).unwrap_err(), taken);
+        // An output of another input is not found.
+        assert_eq!(store.patch_output(2, 1, patch, at(2)).unwrap_err(), missing("Output not found"));
+        assert_eq!(store.delete_output(2, 1).unwrap_err(), missing("Output not found"));
+        assert_eq!(
+            store.set_output_desired(1, 9, Desired::Stopped, at(2)).unwrap_err(),
+            missing("Output not found")
+        );
+
+        assert_eq!(picture(&store), before);
+    }
+}

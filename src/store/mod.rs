@@ -1,12 +1,17 @@
 //! The desired state: which inputs and outputs there shall be, and the grammar of their urls.
 //! Holds data and checks it; runs nothing.
 
+mod desired;
 mod paths;
 mod redact;
 mod refusal;
 mod spec;
 mod url;
 
+pub use desired::{
+    Change, InputDraft, InputId, InputPatch, InputSpec, OutputDraft, OutputId, OutputPatch, OutputSpec,
+    Rules, Store,
+};
 pub use paths::{PathError, Roots};
 pub use redact::{RawUrl, redact};
 pub use refusal::{FieldError, Refusal};
