@@ -1,0 +1,170 @@
+//! The read model: states and counters of every input and output enter from the engine, snapshots leave to
+//! whoever shows them. Sections under a lock are short and never wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+
+use crate::store::{InputId, InputSpec, OutputId, OutputSpec};
+use crate::telemetry::{Event, EventRing, InputStats, Level, OutputStats, Status};
+
+/// Every input and output, as it is.
+#[derive(Debug, Default)]
+pub struct Board {
+    inputs: RwLock<BTreeMap<InputId, Arc<InputCard>>>,
+    last_event: AtomicU64,
+}
+
+impl Board {
+    /// Shows a new input, at rest.
+    pub fn add_input(&self, spec: Arc<InputSpec>, now: SystemTime) -> Arc<InputCard> {
+        let id = spec.id;
+        let card = Arc::new(InputCard {
+            card: Card::new(spec, now),
+            report: ArcSwapOption::empty(),
+            outputs: RwLock::default(),
+        });
+        self.inputs.write().insert(id, card.clone());
+        card
+    }
+
+    /// Shows a new output of that input, at rest; `None` when the input is not on the board.
+    pub fn add_output(&self, spec: Arc<OutputSpec>, now: SystemTime) -> Option<Arc<OutputCard>> {
+        let input = self.input(spec.input_id)?;
+        let id = spec.id;
+        let card = Arc::new(Card::new(spec, now));
+        input.outputs.write().insert(id, card.clone());
+        Some(card)
+    }
+
+    /// Takes an input and its outputs off the board.
+    pub fn remove_input(&self, id: InputId) -> Option<Arc<InputCard>> {
+        self.inputs.write().remove(&id)
+    }
+
+    /// Takes an output off the board.
+    pub fn remove_output(&self, input: InputId, id: OutputId) -> Option<Arc<OutputCard>> {
+        self.input(input)?.outputs.write().remove(&id)
+    }
+
+    /// One input.
+    pub fn input(&self, id: InputId) -> Option<Arc<InputCard>> {
+        self.inputs.read().get(&id).cloned()
+    }
+
+    /// One output of that input.
+    pub fn output(&self, input: InputId, id: OutputId) -> Option<Arc<OutputCard>> {
+        self.input(input)?.outputs.read().get(&id).cloned()
+    }
+
+    /// Inputs, oldest first, from the `skip`th on, at most `limit`.
+    pub fn inputs(&self, skip: usize, limit: usize) -> Vec<Arc<InputCard>> {
+        self.inputs.read().values().skip(skip).take(limit).cloned().collect()
+    }
+
+    /// An event with the next number of this process, for [`Card::log`].
+    pub fn event(&self, level: Level, message: impl Into<String>, at: SystemTime) -> Event {
+        Event { id: self.last_event.fetch_add(1, Relaxed) + 1, at, level, message: message.into() }
+    }
+}
+
+/// What is known of one input or output. Counters are written by the shard, everything else by the director.
+#[derive(Debug)]
+pub struct Card<Spec, Stats> {
+    spec: RwLock<Arc<Spec>>,
+    status: RwLock<Status>,
+    stats: Arc<Stats>,
+    events: Mutex<EventRing>,
+}
+
+/// What is known of one output.
+pub type OutputCard = Card<OutputSpec, OutputStats>;
+
+impl<Spec, Stats: Default> Card<Spec, Stats> {
+    fn new(spec: Arc<Spec>, now: SystemTime) -> Self {
+        Self {
+            spec: RwLock::new(spec),
+            status: RwLock::new(Status::idle(now)),
+            stats: Arc::default(),
+            events: Mutex::default(),
+        }
+    }
+}
+
+impl<Spec, Stats> Card<Spec, Stats> {
+    /// As it shall be.
+    pub fn spec(&self) -> Arc<Spec> {
+        self.spec.read().clone()
+    }
+
+    /// Shows a changed spec.
+    pub fn set_spec(&self, spec: Arc<Spec>) {
+        *self.spec.write() = spec;
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> Status {
+        self.status.read().clone()
+    }
+
+    /// Looks at how it stands without a copy. `look` runs under the lock: it must not wait.
+    pub fn peek<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
+        look(&self.status.read())
+    }
+
+    /// Shows how it stands now.
+    pub fn set_status(&self, status: Status) {
+        *self.status.write() = status;
+    }
+
+    /// Its counters, shared with the shard that writes them.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Adds an event of [`Board::event`].
+    pub fn log(&self, event: Event) {
+        self.events.lock().push(event);
+    }
+
+    /// The last events, newest first, at most `limit`.
+    pub fn events(&self, limit: usize) -> Vec<Event> {
+        self.events.lock().newest().take(limit).cloned().collect()
+    }
+}
+
+/// What is known of one input.
+#[derive(Debug)]
+pub struct InputCard {
+    /// What every object has.
+    pub card: Card<InputSpec, InputStats>,
+    report: ArcSwapOption<Value>,
+    outputs: RwLock<BTreeMap<OutputId, Arc<OutputCard>>>,
+}
+
+impl InputCard {
+    /// What is in the stream, as it was last told.
+    pub fn report(&self) -> Option<Arc<Value>> {
+        self.report.load_full()
+    }
+
+    /// Shows what is in the stream; about once a second is often enough.
+    pub fn set_report(&self, report: Option<Arc<Value>>) {
+        self.report.store(report);
+    }
+
+    /// Its outputs, oldest first.
+    pub fn outputs(&self) -> Vec<Arc<OutputCard>> {
+        self.outputs.read().values().cloned().collect()
+    }
+
+    /// How many outputs it has.
+    pub fn output_count(&self) -> usize {
+        self.outputs.read().len()
+    }
+}
