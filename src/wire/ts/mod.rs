@@ -2,6 +2,7 @@
 //! and rewritten packets leave. Never holds a socket or a clock.
 
 mod filter;
+pub mod pacer;
 pub mod packet;
 pub mod pes;
 pub mod psi;
