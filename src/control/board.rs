@@ -168,3 +168,91 @@ impl InputCard {
         self.outputs.read().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{InputDraft, OutputDraft, Store};
+    use crate::telemetry::State;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn store() -> (Store, Arc<InputSpec>) {
+        let mut store = Store::default();
+        let input =
+            store.create_input(InputDraft { name: "a".into(), ..InputDraft::default() }, NOW).unwrap();
+        (store, input)
+    }
+
+    fn output(store: &mut Store, name: &str, url: &str) -> Arc<OutputSpec> {
+        let draft = OutputDraft {
+            name: name.into(),
+            url: url.into(),
+            protocol: None,
+            auto_reconnect: None,
+            reconnect_delay: None,
+            max_reconnect_attempts: None,
+        };
+        store.create_output(1, draft, NOW).unwrap()
+    }
+
+    #[test]
+    fn cards_come_and_go() {
+        let (mut store, spec) = store();
+        let board = Board::default();
+        let early = output(&mut store, "x", "udp://h:1");
+        assert!(board.add_output(early.clone(), NOW).is_none(), "its input is not on the board yet");
+        let input = board.add_input(spec, NOW);
+        let card = board.add_output(early, NOW).unwrap();
+        assert_eq!((input.output_count(), board.inputs(0, 9).len(), board.inputs(1, 9).len()), (1, 1, 0));
+        card.set_status(Status { state: State::Sending, ..card.status() });
+        assert_eq!(board.output(1, 1).unwrap().peek(|status| status.state), State::Sending);
+        assert!(board.output(2, 1).is_none() && board.remove_output(1, 2).is_none());
+        assert!(board.remove_output(1, 1).is_some() && board.output(1, 1).is_none());
+        assert!(board.remove_input(1).is_some() && board.input(1).is_none());
+    }
+
+    #[test]
+    fn events_are_numbered_over_all_cards() {
+        let (mut store, spec) = store();
+        let board = Board::default();
+        let input = board.add_input(spec, NOW);
+        let output = board.add_output(output(&mut store, "x", "udp://h:1"), NOW).unwrap();
+        input.card.log(board.event(Level::Info, "a", NOW));
+        output.log(board.event(Level::Info, "b", NOW));
+        input.card.log(board.event(Level::Info, "c", NOW));
+        assert_eq!(input.card.events(9).iter().map(|e| e.id).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!(output.events(9).iter().map(|e| e.id).collect::<Vec<_>>(), [2]);
+        assert_eq!(input.card.events(1).len(), 1);
+    }
+
+    /// Thousands of outputs share the 4 kB that each may cost with all that sends it.
+    #[test]
+    fn an_output_costs_little() {
+        const COUNTS_OF_ARC: usize = 16;
+        const MALLOC: usize = 8 + 8;
+        // Key and pointer in two trees (store and board), at least half full, and a place in the set of names.
+        const INDEX: usize = 2 * 2 * 16 + 2 * 17;
+        let (mut store, spec) = store();
+        let board = Board::default();
+        board.add_input(spec, NOW);
+        let url = "udp://239.192.100.200:50000?interface=eth0.1234&ttl=16&dscp=34&delay_ms=20";
+        let spec = output(&mut store, "Operations room, wall 12, north", url);
+        let card = board.add_output(spec.clone(), NOW).unwrap();
+        let messages =
+            ["created", "connecting", "sending to 239.192.100.200:50000 from eth0.1234", "Sending"];
+        for message in messages {
+            card.log(board.event(Level::Info, message, NOW));
+        }
+        let reason = "sending, peer refuses (ICMP port unreachable)".to_owned();
+        card.set_status(Status { last_error: Some(reason.clone()), reason: reason.clone(), ..card.status() });
+        let texts =
+            [spec.name.len(), url.len(), "239.192.100.200".len(), "eth0.1234".len(), 2 * reason.len()];
+        let events = messages.len() * size_of::<Event>() + messages.iter().map(|m| m.len()).sum::<usize>();
+        let blocks = 3 * (COUNTS_OF_ARC + MALLOC) + (texts.len() + messages.len() + 2) * MALLOC;
+        let own = size_of::<OutputCard>() + size_of::<OutputSpec>() + size_of::<OutputStats>();
+        let all = own + texts.iter().sum::<usize>() + events + blocks + INDEX;
+        println!("an output on the board: {own} bytes of its own, {all} with texts, events and indexes");
+        assert!(all < 1800, "{all} bytes");
+    }
+}

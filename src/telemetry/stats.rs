@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::Serialize;
+
 /// What one input received. Written by the shard that owns it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct InputStats {
     /// Datagrams taken from the network or chunks taken from a file.
     pub datagrams: AtomicU64,
@@ -38,7 +40,7 @@ pub struct InputStats {
 }
 
 /// What one output sent. Written by the shard that walks it, a few times a second.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct OutputStats {
     /// Datagrams handed to the kernel (file: chunks written).
     pub datagrams: AtomicU64,
