@@ -1,7 +1,18 @@
 //! REST: requests enter, commands and snapshots leave. Never waits for a shard.
 
+mod answer;
 mod board;
 mod command;
+mod fields;
+mod guard;
+mod problem;
+mod rest;
+mod server;
+mod system;
+#[cfg(test)]
+mod tests;
 
 pub use board::{Board, Card, InputCard, OutputCard};
 pub use command::{Command, Commands, Reply, Unanswered, commands};
+pub use rest::Control;
+pub use server::serve;

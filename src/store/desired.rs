@@ -769,8 +769,7 @@ mod tests {
             ("srt_caller", "not supported yet"),
             ("Udp", "'srt_caller', "),
         ] {
-            let refused =
-                |refusal: Refusal| assert!(refusal.to_string().contains(part), "{word}: {refusal}");
+            let refused = |refusal: Refusal| assert!(refusal.to_string().contains(part), "{word}: {refusal}");
             let protocol = Some(word.to_owned());
             refused(
                 store
