@@ -11,8 +11,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build target/release/millrace
-	@scripts/setup.sh build
+build: rust ## Build target/release/millrace
 	cargo build --release --locked
 
 demo: build ## Fan a looping stream out to UDP outputs, with a live table (Ctrl-C ends it)
@@ -22,11 +21,22 @@ test: ## Run every test, against ffmpeg, GStreamer and multicat too
 	@scripts/setup.sh test
 	cargo test --locked --no-fail-fast
 
-lint: ## Check format, lints, documentation, licences and sources of dependencies
-	@scripts/setup.sh lint
+lint: fmt clippy doc deny ## Check format, lints, documentation, licences and sources of dependencies
+
+rust:
+	@scripts/setup.sh build
+
+fmt: rust
 	cargo fmt --check
+
+clippy: rust
 	cargo clippy --locked --all-targets -- -D warnings
+
+doc: rust
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+deny:
+	@scripts/setup.sh lint
 	cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 
 soak: ## Run the long tests (those marked #[ignore])
@@ -51,4 +61,4 @@ install: build ## Install the binary below PREFIX (/usr/local)
 clean: ## Remove everything that was built
 	rm -rf target fuzz/target
 
-.PHONY: help build demo test lint soak fuzz bench install clean
+.PHONY: help build demo test lint rust fmt clippy doc deny soak fuzz bench install clean
