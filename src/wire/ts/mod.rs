@@ -2,9 +2,11 @@
 //! and rewritten packets leave. Never holds a socket or a clock.
 
 mod filter;
+mod framer;
 pub mod pacer;
 pub mod packet;
 pub mod pes;
 pub mod psi;
 
 pub use filter::{Fill, FilterSpec};
+pub use framer::Framer;
