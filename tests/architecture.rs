@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("egress", &["wire", "net", "media", "hub", "mux", "telemetry"]),
     // telemetry for the word `Desired`, which supervise speaks too.
     ("store", &["wire", "telemetry"]),
-    ("config", &["store", "wire"]),
+    ("config", &["store", "telemetry"]),
     // control reads snapshots and sends commands: it cannot even name a lane or a driver.
     ("control", &["store", "telemetry", "inspect", "wire"]),
     (
