@@ -1,3 +1,11 @@
 //! Front door: flags, runtime, signals; hands over to the library.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().run()
+}
