@@ -65,6 +65,11 @@ impl Assembler {
         }
     }
 
+    /// Whether a section was started and is not yet whole.
+    pub fn is_under_way(&self) -> bool {
+        !self.section.is_empty() || self.skip > 0
+    }
+
     /// Forgets the section under way: packets were lost.
     pub fn reset(&mut self) {
         self.section.clear();
@@ -72,7 +77,7 @@ impl Assembler {
     }
 
     fn go_on(&mut self, data: &[u8], emit: &mut impl FnMut(&[u8])) {
-        if !self.section.is_empty() || self.skip > 0 {
+        if self.is_under_way() {
             // What stands behind the end of a section here is stuffing: a new one needs a start indicator.
             self.take(data, emit);
         }
