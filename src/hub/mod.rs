@@ -1,1 +1,8 @@
-//! Lanes, cursors and the shard loop: the only meeting place of ingest and egress.
+//! Lanes, cursors and the shard loop: datagrams enter from ingest, egress reads them at its own pace. The only
+//! meeting place of the two; never knows a protocol.
+
+mod lane;
+mod shard;
+
+pub use lane::{Bounds, Cursor, Lane, LaneWriter, Read};
+pub use shard::{Command, Intake, Outflow, Polled, Schedule, Shard, ShardHandle, StreamKey, Tools};

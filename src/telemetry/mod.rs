@@ -6,4 +6,4 @@ mod stats;
 
 pub use event::{Event, EventRing, Level};
 pub use state::{Desired, State, Status};
-pub use stats::{InputStats, OutputStats, Rate};
+pub use stats::{InputStats, OutputStats, Rate, ShardStats};

@@ -64,6 +64,17 @@ pub struct OutputStats {
     pub packets_per_datagram: AtomicU64,
 }
 
+/// What one shard did. Written by its thread.
+#[derive(Debug, Default, Serialize)]
+pub struct ShardStats {
+    /// Messages handed to the kernel by sendmmsg.
+    pub messages: AtomicU64,
+    /// Datagrams that these messages were cut into; their ratio is the mean batch.
+    pub datagrams: AtomicU64,
+    /// Notices about outputs that found no room in their queue.
+    pub lost_notices: AtomicU64,
+}
+
 impl OutputStats {
     /// Transport packets sent.
     pub fn packets(&self) -> u64 {

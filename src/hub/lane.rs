@@ -1,0 +1,370 @@
+//! One representation of a stream in memory: datagrams enter once, many cursors read them. Bounded in bytes and
+//! time; the writer never waits for a reader.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use parking_lot::{Mutex, RwLock};
+
+use crate::media::{Datagram, Nanos};
+use crate::net::Doorbell;
+
+/// How much a lane keeps: whichever bound is reached first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of payload.
+    pub bytes: usize,
+    /// Age of the oldest datagram.
+    pub age: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { bytes: 32 << 20, age: Duration::from_secs(8) }
+    }
+}
+
+/// A bounded ring of datagrams that many readers share. Positions count datagrams from 0 and never wrap.
+#[derive(Debug)]
+pub struct Lane {
+    ring: RwLock<Ring>,
+    head: AtomicU64,
+    watchers: Mutex<Vec<Arc<Doorbell>>>,
+    watched: AtomicU64,
+    distant: AtomicU64,
+}
+
+/// The only one who writes to a lane.
+#[derive(Debug)]
+pub struct LaneWriter {
+    lane: Arc<Lane>,
+    bounds: Bounds,
+    /// Where payload is copied to; datagrams are refcounted slices of it.
+    block: BytesMut,
+    /// Not yet visible to readers.
+    staged: Vec<Datagram>,
+    /// Random access points among the staged.
+    staged_access: Vec<u64>,
+    next: u64,
+}
+
+/// A reader's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(pub u64);
+
+/// What one read gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Read {
+    /// Datagrams handed out.
+    pub taken: usize,
+    /// Datagrams that had left the ring before this reader came: it went on at a random access point.
+    pub skipped: u64,
+}
+
+impl Lane {
+    /// An empty lane and its writer.
+    pub fn new(bounds: Bounds) -> (Arc<Self>, LaneWriter) {
+        let lane = Arc::new(Self {
+            ring: RwLock::new(Ring::default()),
+            head: AtomicU64::new(0),
+            watchers: Mutex::new(Vec::new()),
+            watched: AtomicU64::new(0),
+            distant: AtomicU64::new(0),
+        });
+        let writer = LaneWriter {
+            lane: Arc::clone(&lane),
+            bounds,
+            block: BytesMut::new(),
+            staged: Vec::new(),
+            staged_access: Vec::new(),
+            next: 0,
+        };
+        (lane, writer)
+    }
+
+    /// The position that the next datagram will have.
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// A cursor that sees only what comes from now on.
+    pub fn live(&self) -> Cursor {
+        Cursor(self.head())
+    }
+
+    /// The newest random access point that is still in the ring.
+    pub fn random_access(&self) -> Option<Cursor> {
+        let ring = self.ring.read();
+        ring.access.back().map(|&position| Cursor(position))
+    }
+
+    /// Appends up to `most` datagrams from the cursor on to `out`, as long as `take` agrees, and moves the
+    /// cursor behind them. A reader that fell out of the ring goes on at the newest random access point, or at
+    /// the head where there is none.
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        most: usize,
+        out: &mut Vec<Datagram>,
+        mut take: impl FnMut(&Datagram) -> bool,
+    ) -> Read {
+        let mut read = Read::default();
+        if cursor.0 >= self.head() {
+            return read;
+        }
+        let ring = self.ring.read();
+        if cursor.0 < ring.first {
+            let to = ring.access.back().copied().unwrap_or_else(|| ring.end());
+            read.skipped = to - cursor.0;
+            cursor.0 = to;
+        }
+        for datagram in ring.datagrams.range((cursor.0 - ring.first) as usize..).take(most) {
+            if !take(datagram) {
+                break;
+            }
+            out.push(datagram.clone());
+            read.taken += 1;
+        }
+        cursor.0 += read.taken as u64;
+        read
+    }
+
+    /// Rings `bell` at every write, for a shard that must not wait for its own clock.
+    pub fn watch(&self, bell: &Arc<Doorbell>) {
+        let mut watchers = self.watchers.lock();
+        if !watchers.iter().any(|w| Arc::ptr_eq(w, bell)) {
+            watchers.push(Arc::clone(bell));
+        }
+        self.watched.store(watchers.len() as u64, Ordering::Release);
+    }
+
+    /// Stops ringing.
+    pub fn unwatch(&self, bell: &Arc<Doorbell>) {
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|w| !Arc::ptr_eq(w, bell));
+        self.watched.store(watchers.len() as u64, Ordering::Release);
+    }
+
+    /// Whether a shard asked to be woken at every write.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire) > 0
+    }
+
+    /// Counts a reader on another shard than the writer's: its stream has to be polled often enough for it.
+    pub fn add_distant_reader(&self) {
+        self.distant.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes one back.
+    pub fn remove_distant_reader(&self) {
+        self.distant.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a shard other than the writer's reads it.
+    pub fn has_distant_readers(&self) -> bool {
+        self.distant.load(Ordering::Acquire) > 0
+    }
+
+    /// Bytes held now.
+    pub fn held_bytes(&self) -> usize {
+        self.ring.read().bytes
+    }
+}
+
+impl LaneWriter {
+    /// The lane that this writes to.
+    pub fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    /// The position that the next staged datagram gets.
+    pub fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    /// Copies a datagram into the ring's current block. Readers see it after `commit`.
+    pub fn stage(&mut self, payload: &[u8], arrival: Nanos, pcr: Option<u64>) {
+        if self.block.capacity() - self.block.len() < payload.len() {
+            self.block = BytesMut::with_capacity(BLOCK.max(payload.len()));
+        }
+        self.block.extend_from_slice(payload);
+        let bytes = self.block.split().freeze();
+        self.staged.push(Datagram { bytes, arrival, pcr });
+        self.next += 1;
+    }
+
+    /// Marks a position as one where a decoder can start.
+    pub fn mark_random_access(&mut self, position: u64) {
+        self.staged_access.push(position);
+    }
+
+    /// Shows what was staged to all readers. Answers `false` when a reader holds the ring at this very moment:
+    /// the writer does not wait, and the caller tries again at its next turn.
+    pub fn commit(&mut self, now: Nanos) -> bool {
+        if self.staged.is_empty() && self.staged_access.is_empty() {
+            return true;
+        }
+        let Some(mut ring) = self.lane.ring.try_write() else {
+            return false;
+        };
+        for datagram in self.staged.drain(..) {
+            ring.bytes += datagram.bytes.len();
+            ring.datagrams.push_back(datagram);
+        }
+        ring.access.extend(self.staged_access.drain(..));
+        ring.evict(self.bounds, now);
+        drop(ring);
+        self.lane.head.store(self.next, Ordering::Release);
+        if self.lane.is_watched() {
+            self.lane.watchers.lock().iter().for_each(|bell| bell.ring());
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// Position of the oldest datagram.
+    first: u64,
+    datagrams: VecDeque<Datagram>,
+    access: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Ring {
+    fn end(&self) -> u64 {
+        self.first + self.datagrams.len() as u64
+    }
+
+    fn evict(&mut self, bounds: Bounds, now: Nanos) {
+        let oldest = now.saturating_sub(bounds.age.as_nanos() as u64);
+        while let Some(datagram) = self.datagrams.front() {
+            if self.bytes <= bounds.bytes && datagram.arrival >= oldest {
+                break;
+            }
+            self.bytes -= datagram.bytes.len();
+            self.datagrams.pop_front();
+            self.first += 1;
+        }
+        while self.access.front().is_some_and(|&position| position < self.first) {
+            self.access.pop_front();
+        }
+    }
+}
+
+/// 64 KiB: 49 full datagrams, so that runs of one block are long and an idle stream holds little.
+const BLOCK: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn fill(writer: &mut LaneWriter, from: u64, count: u64, now: Nanos) {
+        for i in from..from + count {
+            writer.stage(&[i as u8; 188], now, None);
+        }
+        assert!(writer.commit(now));
+    }
+
+    fn read(lane: &Lane, cursor: &mut Cursor, most: usize) -> (Vec<u8>, u64) {
+        let mut out = Vec::new();
+        let read = lane.read(cursor, most, &mut out, |_| true);
+        (out.iter().map(|d| d.bytes[0]).collect(), read.skipped)
+    }
+
+    #[test]
+    fn readers_go_at_their_own_pace() {
+        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (mut fast, mut slow) = (lane.live(), lane.live());
+        fill(&mut writer, 0, 3, 0);
+        assert_eq!(read(&lane, &mut fast, 10), (vec![0, 1, 2], 0));
+        fill(&mut writer, 3, 2, 0);
+        assert_eq!(read(&lane, &mut slow, 4), (vec![0, 1, 2, 3], 0));
+        assert_eq!(read(&lane, &mut fast, 10), (vec![3, 4], 0));
+        assert_eq!(read(&lane, &mut slow, 4), (vec![4], 0));
+        assert_eq!(read(&lane, &mut slow, 4), (vec![], 0));
+    }
+
+    #[test]
+    fn a_lost_reader_goes_on_at_the_newest_random_access_point() {
+        let (lane, mut writer) = Lane::new(Bounds { bytes: 188 * 10, age: Duration::from_secs(8) });
+        let mut cursor = lane.live();
+        fill(&mut writer, 0, 12, 0);
+        writer.mark_random_access(15);
+        fill(&mut writer, 12, 8, 0);
+        assert_eq!(lane.random_access(), Some(Cursor(15)));
+        let (got, skipped) = read(&lane, &mut cursor, 2);
+        assert_eq!((got, skipped), (vec![15, 16], 15));
+        assert_eq!(lane.held_bytes(), 188 * 10);
+    }
+
+    #[test]
+    fn without_a_random_access_point_it_goes_on_at_the_head() {
+        let (lane, mut writer) = Lane::new(Bounds { bytes: 188 * 4, age: Duration::from_secs(8) });
+        let mut cursor = lane.live();
+        fill(&mut writer, 0, 9, 0);
+        assert_eq!(read(&lane, &mut cursor, 2), (vec![], 9));
+        assert_eq!(cursor, lane.live());
+    }
+
+    #[test]
+    fn old_datagrams_leave() {
+        let (lane, mut writer) = Lane::new(Bounds { bytes: 1 << 20, age: Duration::from_millis(100) });
+        fill(&mut writer, 0, 5, 0);
+        fill(&mut writer, 5, 1, 101 * MS);
+        assert_eq!(lane.held_bytes(), 188);
+    }
+
+    #[test]
+    fn the_writer_does_not_wait_for_a_reader() {
+        let (lane, mut writer) = Lane::new(Bounds::default());
+        let mut cursor = lane.live();
+        let held = lane.ring.read();
+        writer.stage(&[7; 188], 0, None);
+        assert!(!writer.commit(0));
+        drop(held);
+        assert!(writer.commit(0));
+        assert_eq!(read(&lane, &mut cursor, 9).0, [7]);
+    }
+
+    #[test]
+    fn a_slow_reader_pins_no_more_than_the_bound() {
+        let (lane, mut writer) = Lane::new(Bounds { bytes: 1 << 20, age: Duration::from_secs(8) });
+        for round in 0..100 {
+            fill(&mut writer, round * 100, 100, round * MS);
+            assert!(lane.held_bytes() <= 1 << 20);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_datagram_is_read_once_or_counted_as_skipped(
+            steps in proptest::collection::vec((0u64..40, 0usize..40, proptest::bool::ANY), 1..60)
+        ) {
+            let (lane, mut writer) = Lane::new(Bounds { bytes: 188 * 64, age: Duration::from_secs(8) });
+            let mut cursor = lane.live();
+            let (mut written, mut got, mut skipped) = (0u64, 0u64, 0u64);
+            for (writes, reads, key) in steps {
+                if key {
+                    writer.mark_random_access(written);
+                }
+                fill(&mut writer, written, writes, 0);
+                written += writes;
+                let mut out = Vec::new();
+                let read = lane.read(&mut cursor, reads, &mut out, |_| true);
+                for (i, datagram) in out.iter().enumerate() {
+                    proptest::prop_assert_eq!(datagram.bytes[0], (got + skipped + read.skipped + i as u64) as u8);
+                }
+                got += read.taken as u64;
+                skipped += read.skipped;
+                proptest::prop_assert_eq!(cursor.0, got + skipped);
+                proptest::prop_assert!(cursor.0 <= written);
+            }
+        }
+    }
+}
