@@ -15,13 +15,15 @@ pub mod psi;
 mod random_access;
 mod report;
 pub mod restamp;
+#[cfg(test)]
+mod samples;
 pub mod sections;
 mod tables;
 
 pub use analyzer::{Analyzer, Inspection};
 pub use clock::ClockReport;
 pub use descriptor::DescriptorReport;
-pub use filter::{Fill, FilterSpec};
+pub use filter::{Fill, Filter, FilterSpec};
 pub use first_clock::FirstClock;
 pub use framer::Framer;
 pub use pacer::{FilePacer, LivePacer, NoClock};
