@@ -1,0 +1,205 @@
+//! A file as a live source: bytes on disk enter, datagrams at the moments that its clock says leave. Reads, frames,
+//! restamps and schedules on a thread of its own, because a disk may block; the shard only lets go what is due.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use thiserror::Error;
+
+use super::{Feed, NoticeKind};
+use crate::media::{Nanos, PACKET};
+use crate::net::clock;
+use crate::wire::ts::{FilePacer, FirstClock, Framer, NoClock, Packet, Restamper};
+
+/// Plays a file; ends its reader when dropped.
+pub struct FileDriver {
+    batches: Receiver<Batch>,
+    waiting: VecDeque<(Nanos, Vec<u8>)>,
+    polled_at: Nanos,
+    ended: Option<NoticeKind>,
+}
+
+/// Why a file cannot be played.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read the file: {0}")]
+    Read(#[from] io::Error),
+    /// It has no clock.
+    #[error(transparent)]
+    NoClock(#[from] NoClock),
+    /// No transport packet was found in it.
+    #[error("no transport packet in the file: it is not a transport stream")]
+    NoPackets,
+}
+
+/// Datagrams with their moments, or the end.
+enum Batch {
+    Datagrams(Vec<(Nanos, Vec<u8>)>),
+    End(Result<(), FileError>),
+}
+
+impl FileDriver {
+    /// Plays `file` from its beginning, again and again if `looped`.
+    ///
+    /// # Errors
+    /// Out of threads.
+    pub fn start(file: File, looped: bool) -> io::Result<Self> {
+        // Overflow policy: the reader waits; it is ahead of the time anyway.
+        let (sender, batches) = crossbeam_channel::bounded(BATCHES);
+        std::thread::Builder::new().name("file-reader".into()).spawn(move || {
+            let end = Player::new(&sender).play(file, looped);
+            // Nobody listens any more when the driver was dropped.
+            let _ = sender.send(Batch::End(end));
+        })?;
+        Ok(Self { batches, waiting: VecDeque::new(), polled_at: 0, ended: None })
+    }
+
+    pub(super) fn poll(&mut self, now: Nanos, feed: &mut Feed<'_>) -> Option<NoticeKind> {
+        self.polled_at = now;
+        loop {
+            while let Some((due, _)) = self.waiting.front() {
+                if *due > now {
+                    return None;
+                }
+                if let Some((due, datagram)) = self.waiting.pop_front() {
+                    feed(&datagram, due);
+                }
+            }
+            if let Some(ended) = self.ended.take() {
+                return Some(ended);
+            }
+            match self.batches.try_recv() {
+                Ok(Batch::Datagrams(datagrams)) => self.waiting.extend(datagrams),
+                Ok(Batch::End(Ok(()))) => self.ended = Some(NoticeKind::Ended),
+                Ok(Batch::End(Err(error))) => {
+                    let retryable = matches!(error, FileError::Read(_));
+                    self.ended = Some(NoticeKind::Failed { reason: error.to_string(), retryable });
+                }
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    let reason = "the file's reader ended without a word".into();
+                    return Some(NoticeKind::Failed { reason, retryable: true });
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<Nanos> {
+        let due = self.waiting.front().map_or(self.polled_at + EMPTY_WAIT, |(due, _)| *due);
+        Some(due.max(self.polled_at + TOGETHER))
+    }
+}
+
+/// Turns a file into datagrams with moments.
+struct Player<'a> {
+    sender: &'a Sender<Batch>,
+    pacer: FilePacer,
+    restamper: Restamper,
+    clock: FirstClock,
+    first_pass: bool,
+    batch: Vec<(Nanos, Vec<u8>)>,
+    failed: Option<NoClock>,
+    gone: bool,
+    packets: u64,
+}
+
+impl<'a> Player<'a> {
+    fn new(sender: &'a Sender<Batch>) -> Self {
+        Self {
+            sender,
+            pacer: FilePacer::new(clock::now() + HEAD_START),
+            restamper: Restamper::default(),
+            clock: FirstClock::default(),
+            first_pass: true,
+            batch: Vec::new(),
+            failed: None,
+            gone: false,
+            packets: 0,
+        }
+    }
+
+    fn play(mut self, mut file: File, looped: bool) -> Result<(), FileError> {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let mut framer = Framer::stream();
+            let before = self.packets;
+            loop {
+                let length = file.read(&mut buffer)?;
+                if length == 0 {
+                    break;
+                }
+                framer.push(&buffer[..length], &mut |datagram| self.take(datagram));
+                if let Some(error) = self.failed.take() {
+                    return Err(error.into());
+                }
+                if self.gone {
+                    return Ok(());
+                }
+            }
+            framer.finish(&mut |datagram| self.take(datagram));
+            if self.packets == before {
+                return Err(FileError::NoPackets);
+            }
+            if !looped {
+                self.pacer.finish()?;
+                self.pull();
+                self.send();
+                return Ok(());
+            }
+            self.restamper.next_pass()?;
+            self.first_pass = false;
+            file.rewind()?;
+        }
+    }
+
+    fn take(&mut self, datagram: &[u8]) {
+        for packet in datagram.as_chunks::<PACKET>().0 {
+            let mut packet = *packet;
+            self.packets += 1;
+            if !self.first_pass {
+                self.restamper.rewrite(&mut packet);
+            }
+            let Some(view) = Packet::new(&packet) else { continue };
+            if self.first_pass {
+                self.restamper.observe(view);
+            }
+            let pcr = self.clock.push(view);
+            if let Err(error) = self.pacer.push(&packet, pcr) {
+                self.failed.get_or_insert(error);
+                return;
+            }
+            self.pull();
+        }
+    }
+
+    /// Takes every datagram whose moment is known.
+    fn pull(&mut self) {
+        loop {
+            let mut datagram = Vec::with_capacity(7 * PACKET);
+            let Some(due) = self.pacer.pull(clock::now(), &mut datagram) else { return };
+            self.batch.push((due, datagram));
+            if self.batch.len() >= BATCH {
+                self.send();
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.gone |= self.sender.send(Batch::Datagrams(batch)).is_err();
+    }
+}
+
+const CHUNK: usize = 64 << 10;
+/// Datagrams handed over at once, and how many such batches wait: 170 kB.
+const BATCH: usize = 16;
+const BATCHES: usize = 8;
+/// From opening the file to its first datagram: time to find the first two PCRs.
+const HEAD_START: Nanos = 20_000_000;
+/// How soon an empty queue is looked at again.
+const EMPTY_WAIT: Nanos = 2_000_000;
+/// Datagrams due within this leave in one poll.
+const TOGETHER: Nanos = 1_000_000;

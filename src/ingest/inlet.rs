@@ -1,0 +1,245 @@
+//! A stream with its driver: what the driver hands over is framed, looked at and written to the native lane and to
+//! each derived one. Outlives its drivers.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::mpsc;
+
+use super::{Driver, Notice};
+use crate::hub::{Intake, LaneWriter, Polled, Schedule, StreamKey, Tools};
+use crate::inspect::InputHealth;
+use crate::media::{Nanos, PACKET};
+use crate::mux::Derived;
+use crate::net::clock;
+use crate::telemetry::{InputStats, Rate};
+use crate::wire::ts::{Analyzer, FilterSpec, Framer};
+
+/// One stream on its shard.
+pub struct Inlet {
+    key: StreamKey,
+    attempt: u32,
+    driver: Option<Driver>,
+    framer: Framer,
+    /// Junk and resyncs of framers before this one.
+    framed_before: (u64, u64),
+    pipe: Pipe,
+    /// Since when packets wait for a datagram to fill.
+    waiting_since: Option<Nanos>,
+    /// A reader held a lane at the last commit.
+    uncommitted: bool,
+    notices: mpsc::Sender<Notice>,
+    health: Arc<InputHealth>,
+    rate: Rate,
+    reported: Nanos,
+}
+
+/// What can be asked of a stream while it runs.
+pub enum Command {
+    /// Feed it from this driver from now on.
+    Attach {
+        /// The driver.
+        driver: Driver,
+        /// Which attempt made it.
+        attempt: u32,
+    },
+    /// Feed it no more; lanes and outputs stay.
+    Detach,
+    /// Fill this lane with what the filter leaves.
+    Derive(FilterSpec, Box<LaneWriter>),
+    /// Stop filling it.
+    Forget(FilterSpec),
+}
+
+/// What happens to each framed datagram.
+struct Pipe {
+    writer: LaneWriter,
+    analyzer: Analyzer,
+    derived: Vec<Derived>,
+    stats: Arc<InputStats>,
+    polled: Polled,
+    last_arrival: Nanos,
+}
+
+impl Inlet {
+    /// A stream that writes to `writer`'s lane, counts in `stats`, reports to `health` and tells its supervisor
+    /// what happens through `notices` (dropped when that is full: the watchdog notices too).
+    pub fn new(
+        key: StreamKey,
+        writer: LaneWriter,
+        stats: Arc<InputStats>,
+        health: Arc<InputHealth>,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
+        Self {
+            key,
+            attempt: 0,
+            driver: None,
+            framer: Framer::datagrams(),
+            framed_before: (0, 0),
+            pipe: Pipe {
+                writer,
+                analyzer: Analyzer::new(),
+                derived: Vec::new(),
+                stats,
+                polled: Polled::default(),
+                last_arrival: 0,
+            },
+            waiting_since: None,
+            uncommitted: false,
+            notices,
+            health,
+            rate: Rate::default(),
+            reported: 0,
+        }
+    }
+
+    fn commit(&mut self, now: Nanos) {
+        let mut done = self.pipe.writer.commit(now);
+        for derived in &mut self.pipe.derived {
+            done &= derived.commit(now);
+        }
+        self.uncommitted = !done;
+    }
+
+    /// Lets go of the driver and of what it left unfinished.
+    fn detach(&mut self) {
+        self.driver = None;
+        let pipe = &mut self.pipe;
+        let arrival = pipe.last_arrival;
+        self.framer.finish(&mut |datagram| pipe.take(datagram, arrival));
+        self.framed_before.0 += self.framer.junk_bytes();
+        self.framed_before.1 += self.framer.resyncs();
+        self.framer = Framer::datagrams();
+        self.waiting_since = None;
+    }
+}
+
+impl Intake for Inlet {
+    type Command = Command;
+
+    fn handle(&mut self, command: Command, now: Nanos) {
+        match command {
+            Command::Attach { driver, attempt } => {
+                self.detach();
+                (self.driver, self.attempt) = (Some(driver), attempt);
+            }
+            Command::Detach => self.detach(),
+            Command::Derive(spec, writer) => self.pipe.derived.push(Derived::new(spec, *writer)),
+            Command::Forget(spec) => self.pipe.derived.retain(|d| *d.spec() != spec),
+        }
+        self.commit(now);
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.driver.as_ref().and_then(Driver::socket)
+    }
+
+    fn poll(&mut self, tools: &mut Tools, now: Nanos) -> Polled {
+        self.pipe.polled = Polled::default();
+        if let Some(driver) = &mut self.driver {
+            let (pipe, framer) = (&mut self.pipe, &mut self.framer);
+            let stats = Arc::clone(&pipe.stats);
+            let failed = driver.poll(tools, now, &stats, &mut |bytes, arrival| {
+                pipe.arrive(arrival);
+                framer.push(bytes, &mut |datagram| pipe.take(datagram, arrival));
+            });
+            if let Some(kind) = failed {
+                self.detach();
+                // Overflow policy: lost; the stall watchdog finds the silent stream.
+                let _ = self.notices.try_send(Notice { stream: self.key, attempt: self.attempt, kind });
+            }
+        }
+        self.flush_packs(now);
+        self.commit(now);
+        if self.pipe.polled.datagrams > 0 {
+            self.pipe.stats.last_packet_ms.store(clock::wall_ms(), Relaxed);
+        }
+        self.pipe.polled
+    }
+
+    fn next_due(&self) -> Option<Nanos> {
+        let driver = self.driver.as_ref().and_then(Driver::next_due);
+        let derived = self.pipe.derived.iter().filter_map(Derived::waiting_since).min();
+        let pack = [self.waiting_since, derived].into_iter().flatten().min().map(|since| since + PACK_WAIT);
+        let retry = self.uncommitted.then_some(self.pipe.last_arrival + COMMIT_RETRY);
+        [driver, pack, retry].into_iter().flatten().min()
+    }
+
+    fn demand(&self) -> Schedule {
+        let mut lanes = std::iter::once(&self.pipe.writer)
+            .chain(self.pipe.derived.iter().map(Derived::writer))
+            .map(LaneWriter::lane);
+        let immediate = lanes.clone().any(|lane| lane.is_watched());
+        let ticks_per_second = if lanes.any(|lane| lane.has_distant_readers()) { DISTANT_TICKS } else { 0 };
+        Schedule { immediate, ticks_per_second }
+    }
+
+    fn publish(&mut self, now: Nanos) {
+        let stats = &self.pipe.stats;
+        let rate = self.rate.update(now, stats.bytes.load(Relaxed));
+        stats.bitrate_bps.store(rate, Relaxed);
+        stats.junk_bytes.store(self.framed_before.0 + self.framer.junk_bytes(), Relaxed);
+        stats.resyncs.store(self.framed_before.1 + self.framer.resyncs(), Relaxed);
+        if now - self.reported >= REPORT {
+            self.reported = now;
+            self.health.report(self.pipe.analyzer.report(now));
+            if let Some(Driver::Udp(udp)) = &self.driver {
+                self.health.senders(udp.sender(), udp.foreign());
+            }
+        }
+    }
+}
+
+impl Inlet {
+    /// Packets that do not fill a datagram leave all the same after a while.
+    fn flush_packs(&mut self, now: Nanos) {
+        let pipe = &mut self.pipe;
+        if self.framer.pending() == 0 {
+            self.waiting_since = None;
+        } else if self.waiting_since.get_or_insert(now).saturating_add(PACK_WAIT) <= now {
+            let arrival = pipe.last_arrival;
+            self.framer.flush(&mut |datagram| pipe.take(datagram, arrival));
+            self.waiting_since = None;
+        }
+        for derived in &mut pipe.derived {
+            derived.flush(now.saturating_sub(PACK_WAIT));
+        }
+    }
+}
+
+impl Pipe {
+    fn arrive(&mut self, arrival: Nanos) {
+        if arrival.saturating_sub(self.last_arrival) > CLUSTER {
+            self.polled.clusters += 1;
+        }
+        self.last_arrival = arrival;
+        self.stats.datagrams.fetch_add(1, Relaxed);
+    }
+
+    fn take(&mut self, datagram: &[u8], arrival: Nanos) {
+        let position = self.writer.next_position();
+        let seen = self.analyzer.datagram(position, datagram, arrival);
+        self.writer.stage(datagram, arrival, seen.pcr);
+        if let Some(access) = seen.random_access {
+            self.writer.mark_random_access(access);
+        }
+        for derived in &mut self.derived {
+            derived.push(datagram, arrival);
+        }
+        self.polled.datagrams += 1;
+        let stats = &self.stats;
+        stats.packets.fetch_add((datagram.len() / PACKET) as u64, Relaxed);
+        stats.bytes.fetch_add(datagram.len() as u64, Relaxed);
+    }
+}
+
+/// Datagrams less than this apart arrived together.
+const CLUSTER: Nanos = 1_000_000;
+/// How long packets wait for their datagram to fill.
+const PACK_WAIT: Nanos = 10_000_000;
+const COMMIT_RETRY: Nanos = 200_000;
+const REPORT: Nanos = 1_000_000_000;
+/// Polls per second for readers on other shards, which add their own delay.
+const DISTANT_TICKS: u32 = 400;
