@@ -1,1 +1,93 @@
-//! One driver per kind of output: datagrams of a lane enter, the network and files take them.
+//! One driver per kind of output: datagrams of a lane enter, the network and files take them. Never sees ingest,
+//! and never waits: an output that cannot take its datagrams loses them and says so.
+
+mod cohort;
+mod fanout;
+mod file;
+mod paced;
+
+pub use fanout::Fanout;
+pub use file::{CreateFile, FileTarget, Recorder};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::hub::{Lane, StreamKey};
+use crate::media::Nanos;
+use crate::net::SendOptions;
+use crate::telemetry::OutputStats;
+
+/// Names an output; the same in every room.
+pub type OutputKey = u64;
+
+/// How datagrams look on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Transport packets alone.
+    Udp,
+    /// Behind an RTP header, payload type 33 (RFC 2250).
+    Rtp,
+}
+
+/// An output that a shard shall walk.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its name.
+    pub key: OutputKey,
+    /// The stream it belongs to.
+    pub stream: StreamKey,
+    /// The stream's intake lives on the same shard.
+    pub local: bool,
+    /// What it reads.
+    pub lane: Arc<Lane>,
+    /// Where it sends to.
+    pub destination: SocketAddr,
+    /// The socket it shares.
+    pub socket: SendOptions,
+    /// How its datagrams look.
+    pub framing: Framing,
+    /// How long a datagram may wait for others (the delay class D), nanoseconds.
+    pub delay: Nanos,
+    /// Datagrams leave at their PCR time.
+    pub paced: bool,
+    /// Where it counts.
+    pub stats: Arc<OutputStats>,
+}
+
+/// What can be asked of a shard's outflow.
+#[derive(Debug)]
+pub enum Command {
+    /// Walk this output from now on.
+    Attach(Box<Target>),
+    /// Forget it.
+    Detach(OutputKey),
+}
+
+/// What an output has to say about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Who.
+    pub output: OutputKey,
+    /// What.
+    pub kind: NoticeKind,
+}
+
+/// What happened to an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// Its socket could not be made; it is not walked.
+    NoSocket {
+        /// What failed, in words.
+        reason: String,
+        /// Trying again may help.
+        retryable: bool,
+    },
+    /// The kernel refuses its datagrams with this errno. Told again only when the errno changes, or after 10 s.
+    Refused(i32),
+    /// The path carries smaller datagrams: so many transport packets in each from now on.
+    SmallerDatagrams(u8),
+    /// A file cannot be written; its writer has ended.
+    WriteFailed(String),
+    /// The path refuses segmentation by the kernel (errno): its datagrams are sent one by one from now on.
+    NoSegmentation(i32),
+}

@@ -46,7 +46,7 @@ impl<'a> Message<'a> {
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    /// Scratch for batches of [`BATCH`] messages of up to 64 KiB; pages are only touched when used.
+    /// Scratch for batches of `BATCH` messages of up to 64 KiB; pages are only touched when used.
     #[allow(clippy::new_without_default, reason = "allocates 2 MiB; not a default")]
     pub fn new() -> Self {
         // SAFETY: all-zero iovec and mmsghdr are valid (null pointers, zero lengths).
@@ -72,7 +72,7 @@ impl Receiver {
         receiver
     }
 
-    /// Takes what waits in the socket, at most [`BATCH`] messages, and answers how many; fewer than a batch
+    /// Takes what waits in the socket, at most `BATCH` messages, and answers how many; fewer than a batch
     /// means that the socket is empty.
     ///
     /// # Errors

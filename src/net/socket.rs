@@ -31,7 +31,7 @@ impl ReceiveOptions {
 }
 
 /// What a sending socket looks like; outputs with equal options share one per shard.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct SendOptions {
     /// IPv6 instead of IPv4.
     pub v6: bool,

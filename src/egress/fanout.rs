@@ -1,0 +1,488 @@
+//! All UDP-like outputs that one shard walks: targets and moments in time enter, batches leave. Decides who shares
+//! a cohort and a socket, and when each cohort is walked.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::mpsc;
+
+use super::cohort::{Cohort, CohortKey, Flushed, Member, Move, Scratch};
+use super::{Command, Notice, NoticeKind, OutputKey, Target};
+use crate::hub::{Cursor, Outflow, Schedule, StreamKey};
+use crate::media::Nanos;
+use crate::net::{Doorbell, Icmp, SendOptions, SendSocket, clock};
+use crate::telemetry::ShardStats;
+
+/// The UDP-like outputs of one shard.
+pub struct Fanout {
+    sockets: Vec<Option<Shared>>,
+    cohorts: Vec<Option<Cohort>>,
+    /// Cohorts of equal key, the one with room last.
+    groups: HashMap<CohortKey, Vec<usize>>,
+    outputs: HashMap<OutputKey, (usize, usize)>,
+    streams: HashMap<StreamKey, Stream>,
+    due: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// Members in each of the four moments of a delay class, so that they leave spread out.
+    slots: HashMap<(Nanos, u8), usize>,
+    scratch: Scratch,
+    bell: Arc<Doorbell>,
+    notices: mpsc::Sender<Notice>,
+    stats: Arc<ShardStats>,
+    /// Seeds the RTP sources.
+    random: u64,
+}
+
+/// A socket and who sends through it, to give ICMP errors to the right outputs.
+struct Shared {
+    socket: SendSocket,
+    by_destination: HashMap<SocketAddr, Vec<OutputKey>>,
+}
+
+#[derive(Default)]
+struct Stream {
+    cohorts: Vec<usize>,
+    /// Its intake lives on this shard.
+    local: bool,
+    /// Its intake is polled at our moments.
+    ticking: bool,
+}
+
+impl Fanout {
+    /// Outputs that are woken by `bell` when another shard writes, and tell what happens to them through
+    /// `notices` (dropped when that is full). `seed` makes the RTP sources differ between runs.
+    pub fn new(
+        bell: Arc<Doorbell>,
+        notices: mpsc::Sender<Notice>,
+        stats: Arc<ShardStats>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            sockets: Vec::new(),
+            cohorts: Vec::new(),
+            groups: HashMap::new(),
+            outputs: HashMap::new(),
+            streams: HashMap::new(),
+            due: BinaryHeap::new(),
+            slots: HashMap::new(),
+            scratch: Scratch::default(),
+            bell,
+            notices,
+            stats,
+            random: seed,
+        }
+    }
+
+    fn attach(&mut self, target: &Target, now: Nanos) {
+        self.detach(target.key, now);
+        let socket = match self.socket(&target.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let kind =
+                    NoticeKind::NoSocket { reason: error.to_string(), retryable: error.is_retryable() };
+                return self.tell(target.key, kind);
+            }
+        };
+        let key = CohortKey {
+            lane: Arc::as_ptr(&target.lane) as usize,
+            framing: target.framing,
+            packets: 0,
+            segmented: true,
+            socket,
+            delay: target.delay,
+            paced: target.paced,
+        };
+        let stream = self.streams.entry(target.stream).or_default();
+        stream.local = target.local;
+        // A stream of another shard is read at our own moments from the start.
+        stream.ticking |= !target.local;
+        if !target.local {
+            target.lane.add_distant_reader();
+        }
+        let index = self.place(key, target, None, now);
+        if let Some(cohort) = &mut self.cohorts[index] {
+            cohort.join(target.key, target.destination, Arc::clone(&target.stats));
+        }
+        self.settle(index, target.key, target.destination);
+    }
+
+    fn detach(&mut self, key: OutputKey, now: Nanos) {
+        let Some(&(index, place)) = self.outputs.get(&key) else { return };
+        let Some(cohort) = &mut self.cohorts[index] else { return };
+        let (stream, lane) = (cohort.stream, Arc::clone(&cohort.lane));
+        let socket = cohort.key.socket;
+        let member = self.remove(index, place, now);
+        if self.streams.get(&stream).is_some_and(|s| !s.local) {
+            lane.remove_distant_reader();
+        }
+        self.outputs.remove(&key);
+        self.drop_if_empty(index);
+        self.forget_destination(socket, member.destination, key);
+    }
+
+    /// The cohort of that key that has room (and, for one that moves, stands at the same cursor), or a new one.
+    fn place(&mut self, key: CohortKey, target: &Target, at: Option<Cursor>, now: Nanos) -> usize {
+        let fits = |cohort: &Cohort| {
+            cohort.members.len() < COHORT && at.is_none_or(|cursor| cohort.cursor == cursor)
+        };
+        let group = self.groups.entry(key).or_default();
+        let found = group.iter().rev().copied().find(|&i| self.cohorts[i].as_ref().is_some_and(fits));
+        if let Some(index) = found {
+            return index;
+        }
+        let slot =
+            (0..SLOTS).min_by_key(|&s| self.slots.get(&(key.delay, s)).copied().unwrap_or(0)).unwrap_or(0);
+        self.random = self.random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        let cursor = at.unwrap_or_else(|| target.lane.live());
+        let mut cohort = Cohort::new(key, target, cursor, slot, (self.random >> 32) as u32);
+        let stream = self.streams.entry(target.stream).or_default();
+        if stream.ticking || at.is_some() {
+            cohort.due = Some(next_moment(key.delay, slot, now));
+        }
+        // Without a delay there are no moments: a distant lane has to ring.
+        if !stream.local && key.delay == 0 {
+            cohort.watching = true;
+            cohort.lane.watch(&self.bell);
+        }
+        let index = match self.cohorts.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.cohorts.push(None);
+                self.cohorts.len() - 1
+            }
+        };
+        if let Some(due) = cohort.due {
+            self.due.push(Reverse((due, index)));
+        }
+        self.cohorts[index] = Some(cohort);
+        self.groups.entry(key).or_default().push(index);
+        stream.cohorts.push(index);
+        index
+    }
+
+    /// Books the last member of a cohort as being there.
+    fn settle(&mut self, index: usize, key: OutputKey, destination: SocketAddr) {
+        let Some(cohort) = &self.cohorts[index] else { return };
+        self.outputs.insert(key, (index, cohort.members.len() - 1));
+        *self.slots.entry((cohort.key.delay, cohort.slot)).or_default() += 1;
+        if let Some(Some(shared)) = self.sockets.get_mut(cohort.key.socket) {
+            let outputs = shared.by_destination.entry(destination).or_default();
+            if !outputs.contains(&key) {
+                outputs.push(key);
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize, place: usize, now: Nanos) -> Member {
+        let cohort = self.cohorts[index].as_mut().expect("an output's cohort exists as long as the output");
+        let member = cohort.leave(place, now);
+        if let Some(moved) = cohort.members.get(place) {
+            self.outputs.insert(moved.key, (index, place));
+        }
+        if let Some(count) = self.slots.get_mut(&(cohort.key.delay, cohort.slot)) {
+            *count -= 1;
+        }
+        member
+    }
+
+    fn drop_if_empty(&mut self, index: usize) {
+        let Some(cohort) = self.cohorts[index].take_if(|c| c.members.is_empty()) else { return };
+        if let Some(group) = self.groups.get_mut(&cohort.key) {
+            group.retain(|&i| i != index);
+            if group.is_empty() {
+                self.groups.remove(&cohort.key);
+            }
+        }
+        let others_watch = |s: &Stream, cohorts: &[Option<Cohort>]| {
+            s.cohorts
+                .iter()
+                .filter_map(|&i| cohorts[i].as_ref())
+                .any(|c| c.watching && Arc::ptr_eq(&c.lane, &cohort.lane))
+        };
+        if let Some(stream) = self.streams.get_mut(&cohort.stream) {
+            stream.cohorts.retain(|&i| i != index);
+            if cohort.watching && !others_watch(stream, &self.cohorts) {
+                cohort.lane.unwatch(&self.bell);
+            }
+            if stream.cohorts.is_empty() && !stream.local {
+                self.streams.remove(&cohort.stream);
+            }
+        }
+    }
+
+    fn forget_destination(&mut self, socket: usize, destination: SocketAddr, key: OutputKey) {
+        let Some(Some(shared)) = self.sockets.get_mut(socket) else { return };
+        if let Some(outputs) = shared.by_destination.get_mut(&destination) {
+            outputs.retain(|&o| o != key);
+            if outputs.is_empty() {
+                shared.by_destination.remove(&destination);
+            }
+        }
+        if shared.by_destination.is_empty() {
+            self.sockets[socket] = None;
+        }
+    }
+
+    fn socket(&mut self, options: &SendOptions) -> Result<usize, crate::net::SocketError> {
+        let same = |s: &Option<Shared>| s.as_ref().is_some_and(|s| s.socket.options() == options);
+        if let Some(index) = self.sockets.iter().position(same) {
+            return Ok(index);
+        }
+        let shared = Shared { socket: SendSocket::open(options.clone())?, by_destination: HashMap::new() };
+        let index = match self.sockets.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.sockets.push(None);
+                self.sockets.len() - 1
+            }
+        };
+        self.sockets[index] = Some(shared);
+        Ok(index)
+    }
+
+    fn schedule_at(&mut self, index: usize, due: Nanos) {
+        if let Some(cohort) = &mut self.cohorts[index]
+            && cohort.due.is_none_or(|was| was > due)
+        {
+            cohort.due = Some(due);
+            self.due.push(Reverse((due, index)));
+        }
+    }
+
+    /// Sends what waits for one cohort and decides when it is walked again.
+    fn flush(&mut self, index: usize, now: Nanos) {
+        let Some(cohort) = &mut self.cohorts[index] else { return };
+        cohort.due = None;
+        let mut flushed = Flushed::default();
+        if let Some(Some(shared)) = self.sockets.get_mut(cohort.key.socket) {
+            // More than one run where sizes differ or the cohort is late; bounded, so that others get their turn.
+            for _ in 0..RUNS {
+                let run = cohort.flush(&mut shared.socket, &mut self.scratch, now);
+                self.stats.messages.fetch_add(run.messages as u64, Relaxed);
+                self.stats.datagrams.fetch_add(run.datagrams as u64, Relaxed);
+                let (taken, moves) = (run.taken, !run.moves.is_empty());
+                flushed.taken += taken;
+                flushed.look_at_errors |= run.look_at_errors;
+                flushed.notices.extend(run.notices);
+                flushed.moves.extend(run.moves);
+                if taken == 0 || moves || cohort.pending() == 0 || cohort.key.paced {
+                    break;
+                }
+            }
+        }
+        let (socket, key, slot) = (cohort.key.socket, cohort.key, cohort.slot);
+        let stream = self.streams.get(&cohort.stream);
+        let (local, ticking) = stream.map_or((true, false), |s| (s.local, s.ticking));
+        cohort.idle = if flushed.taken == 0 { cohort.idle + 1 } else { 0 };
+        let next = if let Some(paced) = &cohort.paced {
+            paced.next_due(now).or_else(|| ticking.then_some(now + PACED_POLL))
+        } else if cohort.pending() > 0 {
+            Some(now)
+        } else if !ticking || key.delay == 0 {
+            None
+        } else if !local && cohort.idle > IDLE_WALKS {
+            // Nothing came for long: the writer shall ring.
+            cohort.watching = true;
+            cohort.lane.watch(&self.bell);
+            None
+        } else {
+            Some(next_moment(key.delay, slot, now))
+        };
+        if let Some(next) = next {
+            cohort.due = Some(next);
+            self.due.push(Reverse((next, index)));
+        }
+        flushed.notices.into_iter().for_each(|(output, kind)| self.tell(output, kind));
+        if flushed.look_at_errors {
+            self.read_path_errors(socket);
+        }
+        if !flushed.moves.is_empty() {
+            self.apply_moves(index, flushed.moves, now);
+        }
+    }
+
+    fn apply_moves(&mut self, index: usize, mut moves: Vec<Move>, now: Nanos) {
+        // From the back: removing a member puts the last one into its place.
+        moves.sort_by_key(|m| Reverse(m.index));
+        for to in moves {
+            let Some(cohort) = &self.cohorts[index] else { return };
+            let key = CohortKey { packets: to.packets, segmented: to.segmented, ..cohort.key };
+            let like = Target {
+                key: 0,
+                stream: cohort.stream,
+                local: true,
+                lane: Arc::clone(&cohort.lane),
+                destination: ([0, 0, 0, 0], 0).into(),
+                socket: SendOptions::default(),
+                framing: key.framing,
+                delay: key.delay,
+                paced: key.paced,
+                stats: Arc::default(),
+            };
+            let member = self.remove(index, to.index, now);
+            let (output, destination) = (member.key, member.destination);
+            let place = self.place(key, &like, Some(to.cursor), now);
+            if let Some(cohort) = &mut self.cohorts[place] {
+                cohort.admit(member);
+            }
+            self.settle(place, output, destination);
+            self.schedule_at(place, now);
+        }
+        self.drop_if_empty(index);
+    }
+
+    fn read_path_errors(&mut self, socket: usize) {
+        let Some(Some(shared)) = self.sockets.get(socket) else { return };
+        let wall = clock::wall_ms();
+        shared.socket.path_errors(|error| {
+            for key in shared.by_destination.get(&error.destination).into_iter().flatten() {
+                let Some(&(index, place)) = self.outputs.get(key) else { continue };
+                let Some(member) = self.cohorts[index].as_mut().and_then(|c| c.members.get_mut(place)) else {
+                    continue;
+                };
+                if let Icmp::TooBig(mtu) = error.kind {
+                    member.mtu = mtu;
+                    continue;
+                }
+                member.stats.icmp_errors.fetch_add(1, Relaxed);
+                member.stats.last_icmp_ms.store(wall, Relaxed);
+            }
+        });
+    }
+
+    fn tell(&self, output: OutputKey, kind: NoticeKind) {
+        // Overflow policy: lost; the counters tell the same in numbers.
+        if self.notices.try_send(Notice { output, kind }).is_err() {
+            self.stats.lost_notices.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Outflow for Fanout {
+    type Command = Command;
+
+    fn handle(&mut self, command: Command, now: Nanos) {
+        match command {
+            Command::Attach(target) => self.attach(&target, now),
+            Command::Detach(key) => self.detach(key, now),
+        }
+    }
+
+    fn arrived(&mut self, stream: StreamKey, hurry: bool, now: Nanos) {
+        let Some(state) = self.streams.get(&stream) else { return };
+        for index in state.cohorts.clone() {
+            let Some(cohort) = &self.cohorts[index] else { continue };
+            let key = cohort.key;
+            let due = if hurry || key.delay == 0 || key.paced || cohort.pending() >= FULL {
+                now
+            } else {
+                next_moment(key.delay, cohort.slot, now)
+            };
+            self.schedule_at(index, due);
+        }
+    }
+
+    fn rang(&mut self, now: Nanos) {
+        for index in 0..self.cohorts.len() {
+            let Some(cohort) = &mut self.cohorts[index] else { continue };
+            if !cohort.watching || cohort.pending() == 0 {
+                continue;
+            }
+            if cohort.key.delay > 0 {
+                cohort.watching = false;
+                cohort.idle = 0;
+                cohort.lane.unwatch(&self.bell);
+            }
+            self.schedule_at(index, now);
+        }
+    }
+
+    fn walk(&mut self, now: Nanos, refresh: &mut dyn FnMut(StreamKey)) {
+        let until = now + TURN;
+        let mut now = now;
+        while let Some(&Reverse((due, index))) = self.due.peek() {
+            if due > now || now > until {
+                break;
+            }
+            self.due.pop();
+            let Some(cohort) = self.cohorts[index].as_ref().filter(|c| c.due == Some(due)) else { continue };
+            refresh(cohort.stream);
+            let members = cohort.members.len();
+            self.flush(index, now);
+            if members >= LONG_FLUSH {
+                now = clock::now();
+            }
+        }
+    }
+
+    fn next_due(&mut self) -> Option<Nanos> {
+        while let Some(&Reverse((due, index))) = self.due.peek() {
+            if self.cohorts[index].as_ref().is_some_and(|c| c.due == Some(due)) {
+                return Some(due);
+            }
+            self.due.pop();
+        }
+        None
+    }
+
+    fn schedule(&self, stream: StreamKey) -> Schedule {
+        let Some(state) = self.streams.get(&stream) else { return Schedule::default() };
+        let mut moments: Vec<(Nanos, u8)> = Vec::new();
+        let mut immediate = false;
+        for cohort in state.cohorts.iter().filter_map(|&i| self.cohorts[i].as_ref()) {
+            immediate |= cohort.key.delay == 0 || cohort.key.paced;
+            let moment = (cohort.key.delay, cohort.slot);
+            if cohort.key.delay > 0 && !moments.contains(&moment) {
+                moments.push(moment);
+            }
+        }
+        let ticks = moments.iter().map(|(delay, _)| 1_000_000_000 / delay).sum::<Nanos>();
+        Schedule { immediate, ticks_per_second: ticks as u32 }
+    }
+
+    fn set_ticking(&mut self, stream: StreamKey, ticking: bool, now: Nanos) {
+        let state = self.streams.entry(stream).or_default();
+        state.ticking = ticking;
+        state.local = true;
+        if !ticking {
+            return;
+        }
+        for index in state.cohorts.clone() {
+            let Some(cohort) = &self.cohorts[index] else { continue };
+            let due = next_moment(cohort.key.delay, cohort.slot, now);
+            self.schedule_at(index, due);
+        }
+    }
+
+    fn publish(&mut self, now: Nanos) {
+        (0..self.sockets.len()).for_each(|socket| self.read_path_errors(socket));
+        self.cohorts.iter_mut().flatten().for_each(|cohort| cohort.publish(now));
+    }
+}
+
+/// The next moment of a delay class after `now`: a quarter of D apart for the four slots, the same for all
+/// streams, so that one wake of the thread serves many.
+fn next_moment(delay: Nanos, slot: u8, now: Nanos) -> Nanos {
+    if delay == 0 {
+        return now;
+    }
+    let offset = delay / Nanos::from(SLOTS) * Nanos::from(slot);
+    (now.saturating_sub(offset) / delay + 1) * delay + offset
+}
+
+/// Outputs in a cohort at the most: 128 sends take about as long as the wake-up that they need.
+const COHORT: usize = 128;
+const SLOTS: u8 = 4;
+/// Waiting datagrams at which a cohort is walked before its moment: GSO gains little beyond.
+const FULL: u64 = 8;
+/// Messages per member in one flush.
+const RUNS: usize = 8;
+/// A flush of so many members takes long enough for new datagrams to arrive meanwhile.
+const LONG_FLUSH: usize = 32;
+/// Walks that found nothing after which a distant lane has to ring.
+const IDLE_WALKS: u32 = 64;
+/// How long a walk goes on before commands and sockets get their turn.
+const TURN: Nanos = 5_000_000;
+const PACED_POLL: Nanos = 5_000_000;
