@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use millrace::config::Config;
+use millrace::app::App;
+use millrace::config::{Config, ConfigError};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Takes live transport streams in and copies their packets to thousands of outputs.
 #[derive(Debug, Parser)]
@@ -17,6 +19,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the engine until Ctrl-C or SIGTERM; then drain and exit with 0.
+    Run {
+        /// The configuration file; without one everything has its default.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Say what is wrong with a configuration file, with line and key; exit code 0 = nothing, 1 = something.
     ///
     /// The environment variables that would override it are checked too.
@@ -29,11 +37,51 @@ enum Command {
 impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let done = match self.command {
+            Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
         };
         // A terminal that went away is nobody's mistake, and nobody is left to be told.
         done.unwrap_or(ExitCode::FAILURE)
     }
+}
+
+fn run(path: Option<&Path>) -> io::Result<ExitCode> {
+    let config = match Config::load(path, variables()) {
+        Ok(config) => config,
+        Err(errors) => return refuse(errors),
+    };
+    tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr).init();
+    control_runtime()?.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let app = match App::start(config).await {
+            Ok(app) => app,
+            Err(error) => {
+                writeln!(io::stderr(), "{error}")?;
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("draining");
+        app.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Where everything runs that is not the packet path: the API, dials, the director.
+fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()
+}
+
+fn refuse(errors: Vec<ConfigError>) -> io::Result<ExitCode> {
+    let mut stderr = io::stderr().lock();
+    for error in errors {
+        writeln!(stderr, "{error}")?;
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 fn check(path: &Path) -> io::Result<ExitCode> {
@@ -45,13 +93,7 @@ fn check(path: &Path) -> io::Result<ExitCode> {
             writeln!(io::stdout(), "{}: OK, {inputs}, {outputs}", path.display())?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(errors) => {
-            let mut stderr = io::stderr().lock();
-            for error in errors {
-                writeln!(stderr, "{error}")?;
-            }
-            Ok(ExitCode::FAILURE)
-        }
+        Err(errors) => refuse(errors),
     }
 }
 

@@ -1,1 +1,167 @@
 //! The composition root: builds every room in reading order and owns the drain.
+
+mod dial;
+mod director;
+mod streams;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::control::{self, Board, Commands, Control};
+use crate::egress::Fanout;
+use crate::hub::{Bounds, Command, ShardHandle};
+use crate::ingest::Inlet;
+use crate::net::{self, HostPolicy, clock};
+use crate::store::Store;
+use crate::supervise::{DialBudget, Keeper};
+use crate::telemetry::ShardStats;
+
+pub use director::Defaults;
+pub(crate) use streams::Shards;
+
+/// A running engine. Dropping it stops the data threads at once; [`App::stop`] drains first.
+pub struct App {
+    board: Arc<Board>,
+    commands: Commands,
+    shards: Arc<Shards>,
+    address: SocketAddr,
+    stopping: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl App {
+    /// Builds the engine and starts it: shards, director, API, then the inputs and outputs of the file.
+    ///
+    /// # Errors
+    /// What could not be made, in words: no thread, no API port, or an input or output that is refused.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        if let Err(error) = net::raise_open_files() {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let address = listener.local_addr().map_err(StartError::Thread)?;
+
+        let (egress_notices, egress_mailbox) = mpsc::channel(NOTICES);
+        let (ingest_notices, ingest_mailbox) = mpsc::channel(NOTICES);
+        let shards = Shards::start(config.shards.unwrap_or(0), config.pin_shards, &egress_notices)?;
+        let shards = Arc::new(shards);
+
+        let board = Arc::new(Board::default());
+        let (commands, mailbox) = control::commands(COMMANDS);
+        let (stopping, stopped) = watch::channel(false);
+        let roots = config.roots();
+        let bounds = Bounds { bytes: config.lane.bytes, age: config.lane.time };
+        let mut director = director::Director {
+            board: Arc::clone(&board),
+            store: Store::new(config.rules(), roots.clone()),
+            keeper: Keeper::new(),
+            budget: DialBudget::new(config.dial.per_host, config.dial.total),
+            dials: JoinSet::new(),
+            under_way: Default::default(),
+            streams: streams::Streams::new(Arc::clone(&shards), bounds, ingest_notices, egress_notices),
+            defaults: Defaults {
+                policy: Arc::new(HostPolicy::new(config.denied_hosts.clone(), vec![address])),
+                roots: Arc::new(roots),
+                rcvbuf: config.rcvbuf,
+                stall_after: config.stall_after,
+                reconnect_cap: config.reconnect.cap,
+                jitter: config.reconnect.jitter,
+                fatal_retry: config.reconnect.fatal_retry,
+            },
+            epoch: (clock::now(), clock::wall()),
+            neighbours: Default::default(),
+            inputs: HashMap::new(),
+            outputs: HashMap::new(),
+        };
+        director.seed(&config).map_err(|refusal| StartError::Refused(refusal.to_string()))?;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(director.run(mailbox, ingest_mailbox, egress_mailbox, stopped.clone()));
+        let api = Control::new(Arc::clone(&board), commands.clone(), clock::wall);
+        let mut told = stopped;
+        let shutdown = async move {
+            // An error means that the app is gone: the same as being told.
+            let _ = told.changed().await;
+        };
+        tasks.spawn(async move {
+            if let Err(error) = control::serve(listener, api, Vec::new(), shutdown).await {
+                tracing::error!(%error, "the API ended");
+            }
+        });
+        tracing::info!(%address, shards = shards.len(), "engine started");
+        Ok(Self { board, commands, shards, address, stopping, tasks })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything as it is.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Where writes are handed in.
+    pub fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    /// Counters of every shard.
+    pub fn shard_stats(&self) -> Vec<Arc<ShardStats>> {
+        self.shards.stats()
+    }
+
+    /// Makes a shard do nothing for so long. For tests: shows that nobody waits for a shard.
+    pub fn hold_shard(&self, index: usize, time: Duration) {
+        self.shards.hold(index, time);
+    }
+
+    /// Takes no more writes, ends what is under way, lets files end at a whole packet, and stops.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        let drained = tokio::time::timeout(DRAIN, async { while self.tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!("not everything ended within {DRAIN:?}");
+        }
+    }
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The API's address is not to be had.
+    #[error("cannot listen on {address} for the API: {source}; change api.listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// A data thread could not be made.
+    #[error("cannot start a data thread: {0}")]
+    Thread(#[from] io::Error),
+    /// An input or output of the configuration is refused.
+    #[error("an input or output of the configuration is refused: {0}")]
+    Refused(String),
+}
+
+/// What a shard of this engine is made of.
+pub(crate) type EngineShard = ShardHandle<Inlet, Fanout>;
+pub(crate) type ShardCommand = Command<Inlet, Fanout>;
+
+/// Notices that may wait for the director; more are dropped and counted.
+const NOTICES: usize = 8_192;
+/// Writes that may wait for the director; the API answers 503 to more.
+const COMMANDS: usize = 1_024;
+const DRAIN: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::inspect::InputHealth;
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec};
 use crate::telemetry::{Event, EventRing, InputStats, Level, OutputStats, Status};
 
@@ -26,7 +26,7 @@ impl Board {
         let id = spec.id;
         let card = Arc::new(InputCard {
             card: Card::new(spec, now),
-            report: ArcSwapOption::empty(),
+            health: Arc::default(),
             outputs: RwLock::default(),
         });
         self.inputs.write().insert(id, card.clone());
@@ -143,19 +143,21 @@ impl<Spec, Stats> Card<Spec, Stats> {
 pub struct InputCard {
     /// What every object has.
     pub card: Card<InputSpec, InputStats>,
-    report: ArcSwapOption<Value>,
+    health: Arc<InputHealth>,
     outputs: RwLock<BTreeMap<OutputId, Arc<OutputCard>>>,
 }
 
 impl InputCard {
-    /// What is in the stream, as it was last told.
-    pub fn report(&self) -> Option<Arc<Value>> {
-        self.report.load_full()
+    /// What the shard finds out about the stream.
+    pub fn health(&self) -> &Arc<InputHealth> {
+        &self.health
     }
 
-    /// Shows what is in the stream; about once a second is often enough.
-    pub fn set_report(&self, report: Option<Arc<Value>>) {
-        self.report.store(report);
+    /// What is in the stream and who sends it, as last reported; `None` before the first report.
+    pub fn report(&self) -> Option<Value> {
+        let report = self.health.latest()?;
+        let senders = self.health.latest_senders();
+        Some(json!({ "stream": *report, "senders": senders.as_deref() }))
     }
 
     /// Its outputs, oldest first.

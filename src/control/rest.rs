@@ -167,7 +167,7 @@ async fn input_status(State(control): State<Control>, InputPath(id): InputPath) 
 
 /// `null` until something has been received.
 async fn input_report(State(control): State<Control>, InputPath(id): InputPath) -> Result<Response, Problem> {
-    Ok(Json(control.input(id)?.report().as_deref()).into_response())
+    Ok(Json(control.input(id)?.report()).into_response())
 }
 
 async fn input_logs(

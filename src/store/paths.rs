@@ -41,6 +41,13 @@ pub enum PathError {
     },
 }
 
+impl PathError {
+    /// Whether the same path may open later: only the kernel's refusals change by themselves.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+}
+
 impl Roots {
     /// Relative paths lead into the first root. A root need not exist yet, and may itself be a symlink: it is
     /// the operator's own word.

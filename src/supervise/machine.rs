@@ -71,6 +71,13 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(u32);
 
+impl Attempt {
+    /// The bare number, for rooms that know nothing of supervision.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -1,0 +1,224 @@
+//! One attempt to make an input's source or an output's way: a parsed url enters, a driver or a target leaves.
+//! Runs on the control runtime, never on a data thread.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::director::Defaults;
+use crate::egress::{Framing, OutputKey, Target};
+use crate::hub::{Lane, StreamKey};
+use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
+use crate::net::{
+    Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError, SendOptions, SocketError,
+    bind_receiver, resolve, route_to,
+};
+use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Roots, UdpInput, UdpOutput};
+use crate::supervise::Class;
+use crate::telemetry::OutputStats;
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("source {0} is of another address family than the group")]
+    SourceFamily(IpAddr),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("the attempt made something else than was asked for")]
+    Broken,
+}
+
+impl DialError {
+    /// Whether trying again may help without a change of the configuration.
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Resolve(ResolveError::Denied(_)) | Self::SourceFamily(_) => Class::Fatal,
+            Self::Socket(error) if !error.is_retryable() => Class::Fatal,
+            Self::Path(error) if !error.is_retryable() => Class::Fatal,
+            Self::Broken => Class::Bug,
+            _ => Class::Retry,
+        }
+    }
+}
+
+/// A source that is ready to be read.
+pub(super) struct Source {
+    pub(super) driver: Driver,
+    /// Receive buffer asked for and granted, bytes.
+    pub(super) buffer: Option<(usize, usize)>,
+}
+
+/// A way to a destination.
+pub(super) struct Way {
+    pub(super) target: Target,
+    pub(super) route: Route,
+}
+
+/// Makes an input's source: resolves, binds, joins; or opens the file.
+pub(super) async fn source(url: &InputUrl, defaults: &Defaults) -> Result<Source, DialError> {
+    match url {
+        InputUrl::Udp(udp) => {
+            let (driver, buffer) = receiver(udp, defaults).await?;
+            Ok(Source { driver: Driver::Udp(Box::new(UdpDriver::new(driver.0, driver.1))), buffer })
+        }
+        InputUrl::Rtp(rtp) => {
+            let (driver, buffer) = receiver(&rtp.udp, defaults).await?;
+            let driver = UdpDriver::rtp(driver.0, driver.1, rtp.reorder);
+            Ok(Source { driver: Driver::Udp(Box::new(driver)), buffer })
+        }
+        InputUrl::File(file) => {
+            let opened = defaults.roots.open_read(&file.path)?;
+            let driver = FileDriver::start(opened, file.looped).map_err(DialError::Thread)?;
+            Ok(Source { driver: Driver::File(Box::new(driver)), buffer: None })
+        }
+    }
+}
+
+type Receiver = (crate::net::UdpReceiver, SenderRule);
+
+async fn receiver(
+    udp: &UdpInput,
+    defaults: &Defaults,
+) -> Result<(Receiver, Option<(usize, usize)>), DialError> {
+    // What is listened to is ours: the policy is about whom we dial.
+    let address = resolve(&udp.host, udp.port, &Default::default()).await?;
+    let interface = udp.interface.as_deref().map(Interface::find).transpose()?;
+    let group = address.ip().is_multicast();
+    if let Some(source) = udp.source
+        && group
+        && source.is_ipv4() != address.is_ipv4()
+    {
+        return Err(DialError::SourceFamily(source));
+    }
+    let rule = match udp.source {
+        _ if group => SenderRule::All,
+        Some(source) => SenderRule::Only(source),
+        None => SenderRule::First(udp.stall_after.unwrap_or(defaults.stall_after)),
+    };
+    let requested = udp.rcvbuf.unwrap_or(defaults.rcvbuf);
+    let options = ReceiveOptions { address, interface, source: udp.source, buffer: requested };
+    let socket = bind_receiver(&options)?;
+    let granted = socket.granted_buffer();
+    Ok(((socket, rule), Some((requested, granted))))
+}
+
+/// Finds the way to an output's destination: resolves, and asks for the route.
+pub(super) async fn way(
+    key: OutputKey,
+    stream: StreamKey,
+    url: &OutputUrl,
+    defaults: &Defaults,
+    lane: Arc<Lane>,
+    stats: Arc<OutputStats>,
+) -> Result<Option<Way>, DialError> {
+    let (udp, framing) = match url {
+        OutputUrl::Udp(udp) => (udp, Framing::Udp),
+        OutputUrl::Rtp(udp) => (udp, Framing::Rtp),
+        OutputUrl::File(_) => return Ok(None),
+    };
+    let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;
+    let interface = udp.interface.as_deref().map(Interface::find).transpose()?;
+    let route = route_to(destination.ip(), interface.as_ref().map_or(0, |i| i.index))?;
+    let target = Target {
+        key,
+        stream,
+        local: false,
+        lane,
+        destination,
+        socket: socket_options(udp, destination, route, interface.is_some()),
+        framing,
+        delay: udp.delay.as_ms() * 1_000_000,
+        paced: udp.pace == Pace::Pcr,
+        stats,
+    };
+    Ok(Some(Way { target, route }))
+}
+
+fn socket_options(udp: &UdpOutput, destination: SocketAddr, route: Route, forced: bool) -> SendOptions {
+    SendOptions {
+        v6: destination.is_ipv6(),
+        interface: route.interface,
+        force_interface: forced,
+        ttl: udp.ttl,
+        dscp: udp.dscp,
+        source_port: udp.source_port,
+    }
+}
+
+/// Makes the files of an output: the one that was named, or with rotation one for each start time.
+pub(super) fn files(
+    output: &FileOutput,
+    roots: Arc<Roots>,
+) -> impl FnMut(SystemTime) -> std::io::Result<std::fs::File> + Send + 'static {
+    let rotates = output.rotate_bytes.is_some() || output.rotate_after.is_some();
+    let path = output.path.clone();
+    let mut last = String::new();
+    let mut same = 0;
+    move |at| {
+        if !rotates {
+            return roots.create(&path).map_err(std::io::Error::other);
+        }
+        let mut stamp = stamp(at);
+        same = if stamp == last { same + 1 } else { 0 };
+        last.clone_from(&stamp);
+        if same > 0 {
+            stamp.push_str(&format!("-{same}"));
+        }
+        roots.create(&stamped(&path, &stamp)).map_err(std::io::Error::other)
+    }
+}
+
+fn stamped(path: &Path, stamp: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = match path.extension() {
+        Some(extension) => format!("{stem}-{stamp}.{}", extension.to_string_lossy()),
+        None => format!("{stem}-{stamp}"),
+    };
+    path.with_file_name(name)
+}
+
+/// `20240131T235959Z`, in UTC.
+fn stamp(at: SystemTime) -> String {
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970-01-01, in 400-year eras that start on 1 March.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_of_year = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_of_year + 2) / 5 + 1;
+    let month = if month_of_year < 10 { month_of_year + 3 } else { month_of_year - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_utc() {
+        let at = |s| stamp(UNIX_EPOCH + Duration::from_secs(s));
+        assert_eq!(at(0), "19700101T000000Z");
+        assert_eq!(at(951_827_696), "20000229T123456Z");
+        assert_eq!(at(1_795_219_199), "20261120T235959Z");
+    }
+
+    #[test]
+    fn the_stamp_goes_before_the_extension() {
+        assert_eq!(stamped(Path::new("a/b.ts"), "S"), Path::new("a/b-S.ts"));
+        assert_eq!(stamped(Path::new("dump"), "S"), Path::new("dump-S"));
+    }
+}

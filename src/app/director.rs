@@ -1,0 +1,754 @@
+//! The one who decides: writes of the API, news from shards, dials that ended and time enter; commands to shards
+//! and the board leave. Never waits for a dial or a shard.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::dial::{self, DialError, Source, Way};
+use super::streams::{Sink, Streams};
+use crate::config::Config;
+use crate::control::{Board, Command, InputCard, OutputCard};
+use crate::egress::{self, FileTarget};
+use crate::ingest;
+use crate::net::{self, HostPolicy, clock};
+use crate::store::{
+    FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots, Store,
+};
+use crate::supervise::{
+    Action, Attempt, Backoff, Class, DialBudget, Event, Grant, Keeper, Nanos, Policy, Role,
+};
+use crate::telemetry::{Desired, Level, State};
+
+/// What the configuration says where a url is silent.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    pub(super) policy: Arc<HostPolicy>,
+    pub(super) roots: Arc<Roots>,
+    pub(super) rcvbuf: usize,
+    pub(super) stall_after: Duration,
+    pub(super) reconnect_cap: Duration,
+    pub(super) jitter: f64,
+    pub(super) fatal_retry: Option<Duration>,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Id {
+    Input(InputId),
+    Output(InputId, OutputId),
+}
+
+/// Keeps what runs in step with what shall run.
+pub(super) struct Director {
+    pub(super) board: Arc<Board>,
+    pub(super) store: Store,
+    pub(super) keeper: Keeper<Id>,
+    pub(super) budget: DialBudget<Id>,
+    pub(super) dials: JoinSet<Dialled>,
+    /// Attempts that run or wait for their turn; a newer one replaces it.
+    pub(super) under_way: HashMap<Id, UnderWay>,
+    pub(super) streams: Streams,
+    pub(super) defaults: Defaults,
+    /// One moment on both clocks.
+    pub(super) epoch: (Nanos, SystemTime),
+    pub(super) neighbours: Neighbours,
+    pub(super) inputs: HashMap<InputId, SeenInput>,
+    pub(super) outputs: HashMap<OutputId, SeenOutput>,
+}
+
+/// What was last seen of an input.
+#[derive(Default)]
+pub(super) struct SeenInput {
+    packets: u64,
+    live: bool,
+}
+
+/// What was last seen of an output.
+pub(super) struct SeenOutput {
+    input: InputId,
+    datagrams: u64,
+    skipped: u64,
+    refusing: bool,
+}
+
+/// An attempt that runs or waits for its turn.
+pub(super) struct UnderWay {
+    attempt: Attempt,
+    task: Option<AbortHandle>,
+}
+
+/// How an attempt ended.
+pub(super) struct Dialled {
+    id: Id,
+    attempt: Attempt,
+    outcome: Result<Made, DialError>,
+}
+
+pub(super) enum Made {
+    Source(Source),
+    Way(Box<Way>),
+    File,
+}
+
+/// On-link neighbours in use, to warn before the kernel's table overflows.
+#[derive(Default)]
+pub(super) struct Neighbours {
+    used: HashMap<IpAddr, usize>,
+    by_output: HashMap<OutputId, IpAddr>,
+    warned: bool,
+}
+
+impl Director {
+    /// Starts what the configuration file names.
+    pub(super) fn seed(&mut self, config: &Config) -> Result<(), Refusal> {
+        config.seed(&mut self.store, clock::wall())?;
+        let inputs: Vec<Arc<InputSpec>> = self.store.inputs().cloned().collect();
+        for input in inputs {
+            let outputs: Vec<Arc<OutputSpec>> = self.store.outputs(input.id).cloned().collect();
+            self.add_input(&input);
+            for output in outputs {
+                self.add_output(&output);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut ingest: mpsc::Receiver<ingest::Notice>,
+        mut egress: mpsc::Receiver<egress::Notice>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = 0u32;
+        loop {
+            let deadline = self.keeper.next_deadline().unwrap_or(u64::MAX);
+            let wait = Duration::from_nanos(deadline.saturating_sub(clock::now()).min(IDLE));
+            tokio::select! {
+                biased;
+                _ = stopping.changed() => break,
+                Some(command) = commands.recv() => self.obey(command),
+                Some(notice) = ingest.recv() => self.hear_source(notice),
+                Some(notice) = egress.recv() => self.hear_output(notice),
+                Some(done) = self.dials.join_next(), if !self.dials.is_empty() => {
+                    // An aborted attempt was booked when it was aborted.
+                    if let Ok(dialled) = done {
+                        self.dialled(dialled);
+                    }
+                }
+                _ = look.tick() => {
+                    looks = looks.wrapping_add(1);
+                    self.streams.catch_up();
+                    self.look_at_inputs();
+                    if looks.is_multiple_of(OUTPUTS_EVERY) {
+                        self.look_at_outputs();
+                    }
+                }
+                () = tokio::time::sleep(wait) => {
+                    for (id, action) in self.keeper.expire(clock::now(), fastrand::f64) {
+                        self.act(id, action);
+                    }
+                }
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Stops every input, then every output, and gives shards and files the time to end.
+    async fn drain(mut self) {
+        self.dials.shutdown().await;
+        let mut ids: Vec<Id> = self.keeper.iter().map(|(id, _)| *id).collect();
+        ids.sort_by_key(|id| matches!(id, Id::Output(..)));
+        for id in ids {
+            self.tell(id, Event::Stop);
+        }
+        self.streams.catch_up();
+        // Shards take their commands within a millisecond; a file's thread writes out what it holds.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+
+    fn obey(&mut self, command: Command) {
+        // Whoever asked may be gone: the command was carried out all the same.
+        match command {
+            Command::CreateInput { draft, reply } => {
+                let made = self.store.create_input(draft, clock::wall());
+                drop(reply.send(made.map(|spec| self.add_input(&spec))));
+            }
+            Command::PatchInput { id, patch, reply } => {
+                let changed = self.store.patch_input(id, patch, clock::wall());
+                drop(reply.send(changed.and_then(|change| {
+                    let restart = change.before.url != change.after.url;
+                    let card = self.board.input(id).ok_or_else(gone)?;
+                    card.card.set_spec(Arc::clone(&change.after));
+                    self.keeper.adopt(Id::Input(id), self.input_policy(&change.after));
+                    if restart {
+                        self.restart(Id::Input(id), change.after.desired);
+                    }
+                    Ok(card)
+                })));
+            }
+            Command::DeleteInput { id, reply } => {
+                drop(reply.send(self.store.delete_input(id).map(|(_, outputs)| {
+                    outputs.iter().for_each(|output| self.forget(Id::Output(id, output.id)));
+                    self.forget(Id::Input(id));
+                    self.streams.close(id);
+                    self.inputs.remove(&id);
+                    self.board.remove_input(id);
+                })));
+            }
+            Command::StartInput { id, reply } => drop(reply.send(self.switch_input(id, Desired::Running))),
+            Command::StopInput { id, reply } => drop(reply.send(self.switch_input(id, Desired::Stopped))),
+            Command::CreateOutput { input, draft, reply } => {
+                let made = self.store.create_output(input, draft, clock::wall());
+                drop(reply.send(made.and_then(|spec| self.add_output(&spec).ok_or_else(gone))));
+            }
+            Command::PatchOutput { input, id, patch, reply } => {
+                let changed = self.store.patch_output(input, id, patch, clock::wall());
+                drop(reply.send(changed.and_then(|change| {
+                    let restart = change.before.url != change.after.url;
+                    let card = self.board.output(input, id).ok_or_else(gone)?;
+                    card.set_spec(Arc::clone(&change.after));
+                    self.keeper.adopt(Id::Output(input, id), self.output_policy(&change.after));
+                    if restart {
+                        self.restart(Id::Output(input, id), change.after.desired);
+                    }
+                    Ok(card)
+                })));
+            }
+            Command::DeleteOutput { input, id, reply } => {
+                drop(reply.send(self.store.delete_output(input, id).map(|_| {
+                    self.forget(Id::Output(input, id));
+                    self.board.remove_output(input, id);
+                })));
+            }
+            Command::StartOutput { input, id, reply } => {
+                drop(reply.send(self.switch_output(input, id, Desired::Running)));
+            }
+            Command::StopOutput { input, id, reply } => {
+                drop(reply.send(self.switch_output(input, id, Desired::Stopped)));
+            }
+        }
+    }
+
+    /// Shows an input of the store and starts it when it shall run.
+    fn add_input(&mut self, spec: &Arc<InputSpec>) -> Arc<InputCard> {
+        let card = self.board.add_input(Arc::clone(spec), clock::wall());
+        self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()));
+        self.inputs.insert(spec.id, SeenInput::default());
+        let id = Id::Input(spec.id);
+        self.keeper.insert(id, self.input_policy(spec), clock::now());
+        if spec.desired == Desired::Running {
+            self.tell(id, Event::Start);
+        }
+        card
+    }
+
+    /// Shows an output of the store and starts it when it shall run.
+    fn add_output(&mut self, spec: &Arc<OutputSpec>) -> Option<Arc<OutputCard>> {
+        let card = self.board.add_output(Arc::clone(spec), clock::wall())?;
+        let seen = SeenOutput { input: spec.input_id, datagrams: 0, skipped: 0, refusing: false };
+        self.outputs.insert(spec.id, seen);
+        let id = Id::Output(spec.input_id, spec.id);
+        self.keeper.insert(id, self.output_policy(spec), clock::now());
+        if self.inputs.get(&spec.input_id).is_some_and(|input| input.live) {
+            self.tell(id, Event::SourceBack);
+        }
+        if spec.desired == Desired::Running {
+            self.tell(id, Event::Start);
+        }
+        Some(card)
+    }
+
+    fn switch_input(&mut self, id: InputId, desired: Desired) -> Result<(), Refusal> {
+        let spec = self.store.set_input_desired(id, desired, clock::wall())?;
+        if let Some(card) = self.board.input(id) {
+            card.card.set_spec(spec.after);
+        }
+        self.tell(Id::Input(id), event_for(desired));
+        Ok(())
+    }
+
+    fn switch_output(&mut self, input: InputId, id: OutputId, desired: Desired) -> Result<(), Refusal> {
+        let spec = self.store.set_output_desired(input, id, desired, clock::wall())?;
+        if let Some(card) = self.board.output(input, id) {
+            card.set_spec(spec.after);
+        }
+        self.tell(Id::Output(input, id), event_for(desired));
+        Ok(())
+    }
+
+    fn restart(&mut self, id: Id, desired: Desired) {
+        self.tell(id, Event::Stop);
+        if desired == Desired::Running {
+            self.tell(id, Event::Start);
+        }
+    }
+
+    fn forget(&mut self, id: Id) {
+        let action = self.keeper.remove(&id);
+        self.act(id, action);
+        self.give_up(id);
+        if let Id::Output(_, output) = id {
+            self.outputs.remove(&output);
+        }
+    }
+
+    /// Passes an event to a machine, does what it asks for and shows the result.
+    fn tell(&mut self, id: Id, event: Event) {
+        let action = self.keeper.handle(id, event, clock::now(), fastrand::f64());
+        self.act(id, action);
+    }
+
+    fn act(&mut self, id: Id, action: Option<Action>) {
+        match action {
+            Some(Action::Dial(attempt)) => self.dial(id, attempt),
+            Some(Action::Close(attempt)) => self.close(id, attempt),
+            None => {}
+        }
+        self.show(id);
+    }
+
+    fn dial(&mut self, id: Id, attempt: Attempt) {
+        self.give_up(id);
+        self.under_way.insert(id, UnderWay { attempt, task: None });
+        if self.budget.request(&self.host(id), id) == Grant::Granted {
+            self.begin(id);
+        }
+    }
+
+    /// Begins an attempt whose turn it is.
+    fn begin(&mut self, id: Id) {
+        let Some(attempt) = self.under_way.get(&id).map(|u| u.attempt) else { return };
+        let defaults = self.defaults.clone();
+        let task = match id {
+            Id::Input(input) => {
+                let Some(spec) = self.store.input(input).cloned() else { return };
+                self.dials.spawn(async move {
+                    let outcome = dial::source(&spec.url, &defaults).await.map(Made::Source);
+                    Dialled { id, attempt, outcome }
+                })
+            }
+            Id::Output(input, output) => {
+                let (Some(spec), Some(card)) =
+                    (self.store.output(input, output).cloned(), self.board.output(input, output))
+                else {
+                    return;
+                };
+                let (lane, stats) = (self.streams.nowhere(), Arc::clone(card.stats()));
+                self.dials.spawn(async move {
+                    let way = dial::way(output, input, &spec.url, &defaults, lane, stats).await;
+                    let outcome = way.map(|way| way.map_or(Made::File, |way| Made::Way(Box::new(way))));
+                    Dialled { id, attempt, outcome }
+                })
+            }
+        };
+        if let Some(under_way) = self.under_way.get_mut(&id) {
+            under_way.task = Some(task);
+        }
+    }
+
+    /// Ends an attempt that is under way or waits for its turn.
+    fn give_up(&mut self, id: Id) {
+        if let Some(under_way) = self.under_way.remove(&id)
+            && let Some(task) = under_way.task
+        {
+            task.abort();
+        }
+        if let Some(next) = self.budget.release(&id) {
+            self.begin(next);
+        }
+    }
+
+    fn dialled(&mut self, dialled: Dialled) {
+        let Dialled { id, attempt, outcome } = dialled;
+        if self.under_way.get(&id).is_none_or(|u| u.attempt != attempt) {
+            return;
+        }
+        self.give_up(id);
+        let outcome = outcome.map_err(|error| (error.class(), error.to_string()));
+        let connected = outcome.and_then(|made| self.connect(id, attempt, made));
+        match connected {
+            Ok(()) => self.tell(id, Event::Connected { attempt, answering: false }),
+            Err((class, reason)) => {
+                self.log(id, Level::Error, reason.clone());
+                self.tell(id, Event::Failed { attempt, class, reason });
+            }
+        }
+    }
+
+    /// Puts what an attempt made to work.
+    fn connect(&mut self, id: Id, attempt: Attempt, made: Made) -> Result<(), (Class, String)> {
+        let retry = |error: &dyn std::fmt::Display| (Class::Retry, error.to_string());
+        match (id, made) {
+            (Id::Input(input), Made::Source(source)) => {
+                if let Some((requested, granted)) = source.buffer {
+                    self.note_buffer(input, requested, granted);
+                }
+                self.streams.feed(input, source.driver, attempt.number()).map_err(|e| retry(&e))
+            }
+            (Id::Output(input, output), Made::Way(way)) => {
+                let filter = self.store.output(input, output).and_then(|spec| transform(&spec.url).cloned());
+                self.count_neighbour(output, &way);
+                let sink = Sink::Datagrams(Box::new(way.target));
+                self.streams.attach(output, input, filter, sink).map_err(|e| retry(&e))
+            }
+            (Id::Output(input, output), Made::File) => {
+                let (Some(spec), Some(card)) =
+                    (self.store.output(input, output), self.board.output(input, output))
+                else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                let OutputUrl::File(file) = &spec.url else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                let target = self.file_target(output, file, &card);
+                let filter = file.transform.clone();
+                self.streams
+                    .attach(output, input, filter, Sink::File(Box::new(target)))
+                    .map_err(|e| retry(&e))
+            }
+            _ => Err((Class::Bug, DialError::Broken.to_string())),
+        }
+    }
+
+    fn file_target(&self, key: OutputId, file: &FileOutput, card: &OutputCard) -> FileTarget {
+        FileTarget {
+            key,
+            lane: self.streams.nowhere(),
+            stats: Arc::clone(card.stats()),
+            create: Box::new(dial::files(file, Arc::clone(&self.defaults.roots))),
+            rotate_bytes: file.rotate_bytes,
+            rotate_after: file.rotate_after,
+        }
+    }
+
+    fn close(&mut self, id: Id, attempt: Attempt) {
+        if self.under_way.get(&id).is_some_and(|u| u.attempt == attempt) {
+            self.give_up(id);
+        }
+        match id {
+            Id::Input(input) => self.streams.starve(input),
+            Id::Output(_, output) => {
+                self.streams.detach(output);
+                self.neighbours.leave(output);
+            }
+        }
+    }
+
+    fn host(&self, id: Id) -> String {
+        let host = match id {
+            Id::Input(input) => self.store.input(input).map(|spec| match &spec.url {
+                InputUrl::Udp(udp) => udp.host.clone(),
+                InputUrl::Rtp(rtp) => rtp.udp.host.clone(),
+                InputUrl::File(_) => String::new(),
+            }),
+            Id::Output(input, output) => self.store.output(input, output).map(|spec| match &spec.url {
+                OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.host.clone(),
+                OutputUrl::File(_) => String::new(),
+            }),
+        };
+        host.unwrap_or_default()
+    }
+
+    fn hear_source(&mut self, notice: ingest::Notice) {
+        let id = Id::Input(notice.stream);
+        let Some(attempt) = self.keeper.machine(&id).and_then(|m| m.attempt()) else { return };
+        if attempt.number() != notice.attempt {
+            return;
+        }
+        match notice.kind {
+            ingest::NoticeKind::Ended => {
+                self.log(id, Level::Info, "came to its end".into());
+                self.tell(id, Event::Ended { attempt });
+            }
+            ingest::NoticeKind::Failed { reason, retryable } => {
+                self.log(id, Level::Error, reason.clone());
+                let class = if retryable { Class::Retry } else { Class::Fatal };
+                self.tell(id, Event::Failed { attempt, class, reason });
+            }
+        }
+    }
+
+    fn hear_output(&mut self, notice: egress::Notice) {
+        let Some(input) = self.outputs.get(&notice.output).map(|seen| seen.input) else { return };
+        let id = Id::Output(input, notice.output);
+        let Some(attempt) = self.keeper.machine(&id).and_then(|m| m.attempt()) else { return };
+        let errno = |errno: i32| std::io::Error::from_raw_os_error(errno);
+        match notice.kind {
+            egress::NoticeKind::NoSocket { reason, retryable } => {
+                self.log(id, Level::Error, reason.clone());
+                let class = if retryable { Class::Retry } else { Class::Fatal };
+                self.tell(id, Event::Failed { attempt, class, reason });
+            }
+            egress::NoticeKind::WriteFailed(reason) => {
+                self.log(id, Level::Error, reason.clone());
+                self.tell(id, Event::Failed { attempt, class: Class::Retry, reason });
+            }
+            egress::NoticeKind::Refused(code) => {
+                self.log(id, Level::Warning, format!("the kernel refuses to send: {}", errno(code)));
+            }
+            egress::NoticeKind::SmallerDatagrams(packets) => {
+                self.log(
+                    id,
+                    Level::Warning,
+                    format!("the path carries smaller datagrams: {packets} packets in each from now on"),
+                );
+            }
+            egress::NoticeKind::NoSegmentation(code) => {
+                let error = errno(code);
+                self.log(
+                    id,
+                    Level::Info,
+                    format!(
+                        "the path refuses segmentation by the kernel ({error}): datagrams are sent one by one"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn note_buffer(&self, input: InputId, requested: usize, granted: usize) {
+        let Some(card) = self.board.input(input) else { return };
+        let stats = card.card.stats();
+        stats.rcvbuf_requested.store(requested as u64, Relaxed);
+        stats.rcvbuf_granted.store(granted as u64, Relaxed);
+        if granted < requested {
+            let message = format!(
+                "receive buffer: asked for {requested} bytes, granted {granted}; raise net.core.rmem_max"
+            );
+            self.log(Id::Input(input), Level::Warning, message);
+        }
+    }
+
+    fn count_neighbour(&mut self, output: OutputId, way: &Way) {
+        if !way.route.on_link {
+            return self.neighbours.leave(output);
+        }
+        let used = self.neighbours.join(output, way.target.destination.ip());
+        let limit = net::neighbour_limit(way.target.destination.is_ipv6());
+        if let Some(limit) = limit
+            && used > limit
+            && !std::mem::replace(&mut self.neighbours.warned, true)
+        {
+            tracing::warn!(
+                used,
+                limit,
+                "outputs use more on-link neighbours than the kernel's table holds: raise net.ipv4.neigh.default.gc_thresh3"
+            );
+        }
+    }
+
+    fn look_at_inputs(&mut self) {
+        for card in self.board.inputs(0, usize::MAX) {
+            let input = card.card.spec().id;
+            let id = Id::Input(input);
+            let packets = card.card.stats().packets.load(Relaxed);
+            let Some(seen) = self.inputs.get_mut(&input) else { continue };
+            if std::mem::replace(&mut seen.packets, packets) != packets {
+                self.tell(id, Event::Flowing);
+            }
+            let live = self.keeper.machine(&id).is_some_and(|m| m.state() == State::Live);
+            let Some(seen) = self.inputs.get_mut(&input) else { continue };
+            if std::mem::replace(&mut seen.live, live) != live {
+                let event = if live { Event::SourceBack } else { Event::SourceGone };
+                for output in card.outputs() {
+                    self.tell(Id::Output(input, output.spec().id), event.clone());
+                }
+            }
+        }
+    }
+
+    fn look_at_outputs(&mut self) {
+        let now = clock::wall_ms();
+        for card in self.board.inputs(0, usize::MAX) {
+            for output in card.outputs() {
+                let spec = output.spec();
+                let Some(seen) = self.outputs.get_mut(&spec.id) else { continue };
+                let stats = output.stats();
+                let moved = replace(&mut seen.datagrams, stats.datagrams.load(Relaxed));
+                let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
+                let refusing = is_refusing(&output, now);
+                let turned = std::mem::replace(&mut seen.refusing, refusing) != refusing;
+                let id = Id::Output(spec.input_id, spec.id);
+                if skipped > 0 {
+                    self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
+                }
+                if moved > 0 {
+                    self.tell(id, Event::Flowing);
+                } else if turned {
+                    self.show(id);
+                }
+            }
+        }
+    }
+
+    /// Shows a machine's state on the board and logs a change of it.
+    fn show(&mut self, id: Id) {
+        let Some(machine) = self.keeper.machine(&id) else { return };
+        let (then, wall) = self.epoch;
+        let mut status = machine.status(|at| {
+            if at >= then {
+                wall + Duration::from_nanos(at - then)
+            } else {
+                wall - Duration::from_nanos(then - at)
+            }
+        });
+        match id {
+            Id::Input(input) => {
+                let Some(card) = self.board.input(input) else { return };
+                if card.card.peek(|old| old.state != status.state) {
+                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
+                }
+                card.card.set_status(status);
+            }
+            Id::Output(input, output) => {
+                let Some(card) = self.board.output(input, output) else { return };
+                if status.state == State::Sending && is_refusing(&card, clock::wall_ms()) {
+                    status.reason = "peer refuses (ICMP)".into();
+                } else if status.state == State::Sending {
+                    let packets = card.stats().packets_per_datagram.load(Relaxed);
+                    if packets > 0 {
+                        status.reason = format!("{packets} packets per datagram: the path carries no more");
+                    }
+                }
+                if card.peek(|old| (old.state, &old.reason) != (status.state, &status.reason)) {
+                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
+                }
+                card.set_status(status);
+            }
+        }
+    }
+
+    fn log(&self, id: Id, level: Level, message: String) {
+        match level {
+            Level::Error | Level::Warning => tracing::warn!(?id, "{message}"),
+            _ => tracing::debug!(?id, "{message}"),
+        }
+        let event = self.board.event(level, message, clock::wall());
+        match id {
+            Id::Input(input) => {
+                if let Some(card) = self.board.input(input) {
+                    card.card.log(event);
+                }
+            }
+            Id::Output(input, output) => {
+                if let Some(card) = self.board.output(input, output) {
+                    card.log(event);
+                }
+            }
+        }
+    }
+
+    fn input_policy(&self, spec: &InputSpec) -> Policy {
+        let (stall_after, group) = match &spec.url {
+            InputUrl::Udp(udp) | InputUrl::Rtp(crate::store::RtpInput { udp, .. }) => {
+                (udp.stall_after, udp.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_multicast()))
+            }
+            InputUrl::File(_) => (None, false),
+        };
+        Policy {
+            role: Role::Input,
+            // Binding and joining asks nobody but this host's kernel: it may be tried often.
+            backoff: self.backoff(LOCAL_RETRY, LOCAL_RETRY),
+            auto_reconnect: true,
+            max_attempts: 0,
+            fatal_retry: self.defaults.fatal_retry,
+            stall_after: Some(stall_after.unwrap_or(self.defaults.stall_after)),
+            redial_on_stall: group,
+        }
+    }
+
+    fn output_policy(&self, spec: &OutputSpec) -> Policy {
+        let base = Duration::from_secs(spec.reconnect_delay.into());
+        Policy {
+            role: Role::Output,
+            backoff: self.backoff(base, self.defaults.reconnect_cap.max(base)),
+            auto_reconnect: spec.auto_reconnect,
+            max_attempts: spec.max_reconnect_attempts,
+            fatal_retry: self.defaults.fatal_retry,
+            stall_after: Some(self.defaults.stall_after.max(Duration::from_secs(2))),
+            redial_on_stall: true,
+        }
+    }
+
+    fn backoff(&self, base: Duration, cap: Duration) -> Backoff {
+        Backoff::new(base, cap, self.defaults.jitter).expect("the configuration was checked when it was read")
+    }
+}
+
+impl Neighbours {
+    /// Books an output's neighbour and answers how many different ones are in use.
+    fn join(&mut self, output: OutputId, neighbour: IpAddr) -> usize {
+        self.leave(output);
+        *self.used.entry(neighbour).or_default() += 1;
+        self.by_output.insert(output, neighbour);
+        self.used.len()
+    }
+
+    fn leave(&mut self, output: OutputId) {
+        let Some(neighbour) = self.by_output.remove(&output) else { return };
+        if let Some(users) = self.used.get_mut(&neighbour) {
+            *users -= 1;
+            if *users == 0 {
+                self.used.remove(&neighbour);
+            }
+        }
+    }
+}
+
+/// Puts a counter's new value in place and answers by how much it grew.
+fn replace(counter: &mut u64, value: u64) -> u64 {
+    value.saturating_sub(std::mem::replace(counter, value))
+}
+
+fn is_refusing(output: &OutputCard, now_ms: u64) -> bool {
+    let last = output.stats().last_icmp_ms.load(Relaxed);
+    last > 0 && now_ms.saturating_sub(last) < REFUSING_MS
+}
+
+/// Store and board always hold the same objects.
+fn gone() -> Refusal {
+    Refusal::NotFound("it was deleted".into())
+}
+
+fn event_for(desired: Desired) -> Event {
+    match desired {
+        Desired::Running => Event::Start,
+        Desired::Stopped => Event::Stop,
+    }
+}
+
+fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
+    match url {
+        OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
+        OutputUrl::File(file) => file.transform.as_ref(),
+    }
+}
+
+fn level_of(state: State) -> Level {
+    match state {
+        State::Stalled | State::Backoff => Level::Warning,
+        State::Failed => Level::Error,
+        _ => Level::Info,
+    }
+}
+
+fn describe(state: State, reason: &str) -> String {
+    if reason.is_empty() { format!("{state:?}") } else { format!("{state:?}: {reason}") }
+}
+
+const LOOK: Duration = Duration::from_millis(100);
+const OUTPUTS_EVERY: u32 = 5;
+/// Longest sleep without anything to do.
+const IDLE: Nanos = 3_600_000_000_000;
+/// How long after an ICMP error an output counts as refused.
+const REFUSING_MS: u64 = 5_000;
+const LOCAL_RETRY: Duration = Duration::from_millis(500);

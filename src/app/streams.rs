@@ -1,0 +1,296 @@
+//! Where each stream and output lives: decisions of the director enter, commands to shards leave. Never waits for
+//! a shard.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{EngineShard, ShardCommand};
+use crate::egress::{self, Fanout, FileTarget, Recorder, Target};
+use crate::hub::{Bounds, Command, Lane, StreamKey};
+use crate::ingest::{self, Driver, Inlet};
+use crate::inspect::InputHealth;
+use crate::net::{clock, pin_to_core};
+use crate::telemetry::{InputStats, ShardStats};
+use crate::wire::ts::FilterSpec;
+
+/// The data threads.
+pub(crate) struct Shards {
+    shards: Vec<(EngineShard, Arc<ShardStats>)>,
+}
+
+impl Shards {
+    /// Starts `count` data threads (0 = one per core), each on a core of its own if `pin`.
+    pub(super) fn start(count: usize, pin: bool, notices: &mpsc::Sender<egress::Notice>) -> io::Result<Self> {
+        let count = match count {
+            0 => std::thread::available_parallelism()?.get(),
+            count => count,
+        };
+        let shards = (0..count).map(|index| {
+            let stats = Arc::new(ShardStats::default());
+            let (counted, notices) = (Arc::clone(&stats), notices.clone());
+            let prepare = move || {
+                if let Err(error) = pin_to_core(pin.then_some(index)) {
+                    tracing::warn!(shard = index, %error, "cannot pin the data thread to a core");
+                }
+            };
+            let seed = clock::realtime() ^ (index as u64) << 56;
+            let shard = EngineShard::start(format!("shard-{index}"), clock::now, prepare, |bell| {
+                Fanout::new(bell, notices, counted, seed)
+            })?;
+            Ok((shard, stats))
+        });
+        Ok(Self { shards: shards.collect::<io::Result<_>>()? })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn stats(&self) -> Vec<Arc<ShardStats>> {
+        self.shards.iter().map(|(_, stats)| Arc::clone(stats)).collect()
+    }
+
+    pub(super) fn hold(&self, index: usize, time: Duration) {
+        // A shard that is too busy to take it is held already.
+        let _ = self.send(index, Command::Hold(time));
+    }
+
+    fn send(&self, index: usize, command: ShardCommand) -> Result<(), Box<ShardCommand>> {
+        match self.shards.get(index) {
+            Some((shard, _)) => shard.send(command),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A shard has too many commands waiting.
+#[derive(Debug, thiserror::Error)]
+#[error("data thread {0} is too busy to take commands")]
+pub(crate) struct ShardBusy(usize);
+
+/// Streams, outputs and the lanes between them.
+pub(crate) struct Streams {
+    shards: Arc<Shards>,
+    bounds: Bounds,
+    streams: HashMap<StreamKey, Stream>,
+    outputs: HashMap<egress::OutputKey, Placed>,
+    /// Outputs on each shard.
+    load: Vec<usize>,
+    /// What a shard must be told but had no room for; while something waits here it takes nothing new, so this
+    /// holds at most two commands for each object there is.
+    backlog: Vec<VecDeque<ShardCommand>>,
+    ingest_notices: mpsc::Sender<ingest::Notice>,
+    egress_notices: mpsc::Sender<egress::Notice>,
+}
+
+struct Stream {
+    shard: usize,
+    lane: Arc<Lane>,
+    derived: HashMap<FilterSpec, (Arc<Lane>, usize)>,
+}
+
+struct Placed {
+    stream: StreamKey,
+    filter: Option<FilterSpec>,
+    place: Place,
+}
+
+enum Place {
+    Shard(usize),
+    #[expect(dead_code, reason = "held: ends when dropped")]
+    Thread(Recorder),
+}
+
+impl Streams {
+    pub(crate) fn new(
+        shards: Arc<Shards>,
+        bounds: Bounds,
+        ingest_notices: mpsc::Sender<ingest::Notice>,
+        egress_notices: mpsc::Sender<egress::Notice>,
+    ) -> Self {
+        let load = vec![0; shards.len()];
+        let backlog = shards.shards.iter().map(|_| VecDeque::new()).collect();
+        let (streams, outputs) = (HashMap::new(), HashMap::new());
+        Self { shards, bounds, streams, outputs, load, backlog, ingest_notices, egress_notices }
+    }
+
+    /// Makes a stream on the shard that owns the fewest.
+    pub(crate) fn open(&mut self, key: StreamKey, stats: Arc<InputStats>, health: Arc<InputHealth>) {
+        let owned = |shard: usize| self.streams.values().filter(|s| s.shard == shard).count();
+        let shard = (0..self.shards.len()).min_by_key(|&s| owned(s)).unwrap_or(0);
+        let (lane, writer) = Lane::new(self.bounds);
+        let inlet = Inlet::new(key, writer, stats, health, self.ingest_notices.clone());
+        self.insist(shard, Command::Open(key, Box::new(inlet)));
+        self.streams.insert(key, Stream { shard, lane, derived: HashMap::new() });
+    }
+
+    /// Lets a stream go; its outputs are gone already.
+    pub(crate) fn close(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.remove(&key) {
+            self.insist(stream.shard, Command::Close(key));
+        }
+    }
+
+    /// Feeds a stream from a new driver.
+    pub(crate) fn feed(&self, key: StreamKey, driver: Driver, attempt: u32) -> Result<(), ShardBusy> {
+        match self.streams.get(&key) {
+            Some(stream) => {
+                self.ask(stream.shard, Command::Intake(key, ingest::Command::Attach { driver, attempt }))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Feeds it no more.
+    pub(crate) fn starve(&mut self, key: StreamKey) {
+        if let Some(shard) = self.streams.get(&key).map(|s| s.shard) {
+            self.insist(shard, Command::Intake(key, ingest::Command::Detach));
+        }
+    }
+
+    /// Tells shards what they had no room for. Called often.
+    pub(crate) fn catch_up(&mut self) {
+        for (shard, waiting) in self.backlog.iter_mut().enumerate() {
+            while let Some(command) = waiting.pop_front() {
+                if let Err(command) = self.shards.send(shard, command) {
+                    waiting.push_front(*command);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn ask(&self, shard: usize, command: ShardCommand) -> Result<(), ShardBusy> {
+        if self.backlog.get(shard).is_some_and(|waiting| !waiting.is_empty()) {
+            return Err(ShardBusy(shard));
+        }
+        self.shards.send(shard, command).map_err(|_| ShardBusy(shard))
+    }
+
+    fn insist(&mut self, shard: usize, command: ShardCommand) {
+        if let Some(waiting) = self.backlog.get_mut(shard) {
+            waiting.push_back(command);
+        }
+        self.catch_up();
+    }
+
+    /// Lets an output read from a stream, through the filter where there is one: by a shard, which walks the
+    /// target that `make` builds, or by a thread of its own.
+    pub(crate) fn attach(
+        &mut self,
+        output: egress::OutputKey,
+        stream: StreamKey,
+        filter: Option<FilterSpec>,
+        sink: Sink,
+    ) -> Result<(), AttachError> {
+        self.detach(output);
+        let lane = self.lane(stream, filter.as_ref())?;
+        let done = match sink {
+            Sink::Datagrams(mut target) => {
+                let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
+                let shard = self.choose(owner, &target);
+                (target.local, target.lane) = (shard == owner, lane);
+                self.ask(shard, Command::Outflow(egress::Command::Attach(target)))
+                    .map(|()| Place::Shard(shard))
+                    .map_err(AttachError::from)
+            }
+            Sink::File(mut target) => {
+                target.lane = lane;
+                Recorder::start(*target, self.egress_notices.clone())
+                    .map(Place::Thread)
+                    .map_err(AttachError::from)
+            }
+        };
+        match done {
+            Ok(place) => {
+                if let Place::Shard(shard) = place {
+                    self.load[shard] += 1;
+                }
+                self.outputs.insert(output, Placed { stream, filter, place });
+                Ok(())
+            }
+            Err(error) => {
+                self.release(stream, filter);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets an output read no more.
+    pub(crate) fn detach(&mut self, output: egress::OutputKey) {
+        let Some(placed) = self.outputs.remove(&output) else { return };
+        if let Place::Shard(shard) = placed.place {
+            self.load[shard] -= 1;
+            self.insist(shard, Command::Outflow(egress::Command::Detach(output)));
+        }
+        self.release(placed.stream, placed.filter);
+    }
+
+    /// A placeholder lane for targets that are not attached yet.
+    pub(crate) fn nowhere(&self) -> Arc<Lane> {
+        Lane::new(self.bounds).0
+    }
+
+    /// The owner's shard as long as it is not much fuller than another: its outputs then need no bell. Outputs
+    /// with a source port of their own share one socket, so all of them live on one shard.
+    fn choose(&self, owner: usize, target: &Target) -> usize {
+        if let Some(port) = target.socket.source_port {
+            return usize::from(port) % self.shards.len();
+        }
+        let (emptiest, load) =
+            self.load.iter().copied().enumerate().min_by_key(|(_, load)| *load).unwrap_or((owner, 0));
+        if self.load[owner] > load + LEAN { emptiest } else { owner }
+    }
+
+    fn lane(&mut self, stream: StreamKey, filter: Option<&FilterSpec>) -> Result<Arc<Lane>, ShardBusy> {
+        let Some(state) = self.streams.get_mut(&stream) else { return Ok(self.nowhere()) };
+        let Some(spec) = filter else { return Ok(Arc::clone(&state.lane)) };
+        if let Some((lane, users)) = state.derived.get_mut(spec) {
+            *users += 1;
+            return Ok(Arc::clone(lane));
+        }
+        let shard = state.shard;
+        let (lane, writer) = Lane::new(self.bounds);
+        let derive = ingest::Command::Derive(spec.clone(), Box::new(writer));
+        self.ask(shard, Command::Intake(stream, derive))?;
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.derived.insert(spec.clone(), (Arc::clone(&lane), 1));
+        }
+        Ok(lane)
+    }
+
+    fn release(&mut self, stream: StreamKey, filter: Option<FilterSpec>) {
+        let (Some(state), Some(spec)) = (self.streams.get_mut(&stream), filter) else { return };
+        let Some((_, users)) = state.derived.get_mut(&spec) else { return };
+        *users -= 1;
+        if *users == 0 {
+            state.derived.remove(&spec);
+            let shard = state.shard;
+            self.insist(shard, Command::Intake(stream, ingest::Command::Forget(spec)));
+        }
+    }
+}
+
+/// What reads a lane.
+pub(crate) enum Sink {
+    /// Walked by a shard.
+    Datagrams(Box<Target>),
+    /// Written by a thread.
+    File(Box<FileTarget>),
+}
+
+/// Why an output could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    #[error(transparent)]
+    Busy(#[from] ShardBusy),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Outputs by which the owner's shard may be ahead before others take over.
+const LEAN: usize = 256;
