@@ -97,6 +97,28 @@ impl Reorder {
     /// Takes one datagram that arrived at `now` (nanoseconds) and emits every payload that is due. A gap whose
     /// time is up is given up after this packet had its chance to close it.
     pub fn push(&mut self, packet: &[u8], now: u64, emit: &mut impl FnMut(&[u8])) {
+        self.take(packet, now, emit);
+        self.expire(now, emit);
+    }
+
+    /// Gives up every gap whose time is up at `now` (nanoseconds) and emits what waited behind it.
+    pub fn expire(&mut self, now: u64, emit: &mut impl FnMut(&[u8])) {
+        while self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.give_up(emit);
+        }
+    }
+
+    /// When [`Self::expire`] has something to do, in nanoseconds; `None` while nothing is held.
+    pub fn deadline(&self) -> Option<u64> {
+        (!self.held.is_empty()).then(|| self.gap_since.saturating_add(self.window))
+    }
+
+    /// What was seen so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn take(&mut self, packet: &[u8], now: u64, emit: &mut impl FnMut(&[u8])) {
         let Ok((header, payload)) = parse(packet) else {
             self.counters.malformed += 1;
             return;
@@ -122,24 +144,6 @@ impl Reorder {
             self.counters.discarded += u64::from(self.candidate.take().is_some());
             self.accept(header.sequence, payload, now, emit);
         }
-        self.expire(now, emit);
-    }
-
-    /// Gives up every gap whose time is up at `now` (nanoseconds) and emits what waited behind it.
-    pub fn expire(&mut self, now: u64, emit: &mut impl FnMut(&[u8])) {
-        while self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.give_up(emit);
-        }
-    }
-
-    /// When [`Self::expire`] has something to do, in nanoseconds; `None` while nothing is held.
-    pub fn deadline(&self) -> Option<u64> {
-        (!self.held.is_empty()).then(|| self.gap_since.saturating_add(self.window))
-    }
-
-    /// What was seen so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// A packet of the current source that is expected now or soon.
@@ -412,6 +416,36 @@ mod tests {
         b.reorder.push(&other, 0, &mut |_: &[u8]| panic!("a foreign type left"));
         b.reorder.push(&other[..5], 0, &mut |_: &[u8]| panic!("half a header left"));
         assert_eq!((b.reorder.counters().foreign_types, b.reorder.counters().malformed), (1, 1));
+    }
+
+    /// The same damaged headers every time.
+    #[test]
+    fn damage_is_survived() {
+        let mut random = 1u64;
+        let mut next = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let mut reorder = Reorder::new(Duration::from_millis(20), 64);
+        let (mut pushed, mut left) = (0, 0);
+        for i in 0..200_000u64 {
+            let mut bytes = packet((next(100) == 0).into(), (i + next(8)) as u16);
+            bytes.resize(bytes.len() + next(40) as usize, 0);
+            for _ in 0..next(3) {
+                let at = next(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << next(8);
+            }
+            bytes.truncate(bytes.len() - next(4) as usize);
+            pushed += u64::from(parse(&bytes).is_ok());
+            reorder.push(&bytes, i * MS, &mut |_: &[u8]| left += 1);
+            assert!(reorder.held.len() <= 65 && reorder.deadline().is_none_or(|d| d > i * MS));
+        }
+        reorder.expire(u64::MAX, &mut |_: &[u8]| left += 1);
+        let c = reorder.counters();
+        assert_eq!(c.delivered, left);
+        let pending = u64::from(reorder.candidate.is_some());
+        assert_eq!(c.delivered + c.discarded + c.foreign_types + pending, pushed);
+        assert_eq!(c.malformed, 200_000 - pushed);
     }
 
     proptest! {
