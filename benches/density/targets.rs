@@ -1,0 +1,151 @@
+//! Every measure that the engine must reach, and the runs that show it.
+
+use crate::plan::{Against, Options, Pace, Pattern, SinkKind};
+use crate::report::{self, Outcome};
+
+/// A run and what it must reach.
+pub(crate) struct Case {
+    /// What to run.
+    pub(crate) options: Options,
+    /// What the row must reach.
+    pub(crate) targets: Vec<Target>,
+}
+
+/// One figure with its bound.
+pub(crate) struct Target {
+    figure: Figure,
+    bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+enum Figure {
+    Ratio,
+    Lost,
+    Delivered,
+    AddedP99,
+    AddedP99LessControl,
+    /// Megabytes beyond the ring and 4 kB per output.
+    BaseMemory,
+    GapP99,
+    Changed,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+use Bound::{AtLeast, AtMost};
+
+/// All runs, in the order of the table that they fill.
+pub(crate) fn cases() -> Vec<Case> {
+    let ratio = |bound| Target { figure: Figure::Ratio, bound: AtLeast(bound) };
+    let at_most = |figure, bound| Target { figure, bound: AtMost(bound) };
+    let lossless = || at_most(Figure::Lost, 0.0);
+    let mut cases = Vec::new();
+    for (delay, bound) in [(0, 8.0), (10, 20.0), (20, 28.0)] {
+        cases.push(Case { options: on_loopback(50, delay, Against::Ffmpeg), targets: vec![ratio(bound)] });
+    }
+    for (delay, bound) in [(0, 1.2), (10, 2.0), (20, 3.5)] {
+        cases.push(Case { options: on_loopback(50, delay, Against::Gst), targets: vec![ratio(bound)] });
+    }
+    for (delay, bound, added) in [(0, 0.95, 2.5), (10, 2.2, 11.0), (20, 3.3, 21.0)] {
+        let added = at_most(Figure::AddedP99LessControl, added);
+        let options = into_black_hole(1000, delay, Some(Against::Sendto));
+        cases.push(Case { options, targets: vec![ratio(bound), added] });
+    }
+    let bursty = Options { source: Pattern::Bursty, ..into_black_hole(1000, 10, Some(Against::Sendto)) };
+    cases.push(Case { options: bursty, targets: vec![ratio(5.0)] });
+    for (outputs, delay, bound) in [(2000, 10, 0.70), (4000, 20, 0.80)] {
+        let options = into_black_hole(outputs, delay, Some(Against::Limit));
+        cases.push(Case { options, targets: vec![ratio(bound)] });
+    }
+    let options = Options { against: None, seconds: 15, ..on_loopback(1500, 10, Against::Sendto) };
+    let added = at_most(Figure::AddedP99, 15.0);
+    cases.push(Case { options, targets: vec![lossless(), added] });
+    let options = Options { seconds: 15, ..into_black_hole(4000, 10, None) };
+    let added = at_most(Figure::AddedP99, 15.0);
+    let memory = at_most(Figure::BaseMemory, 25.0);
+    cases.push(Case { options, targets: vec![lossless(), added, memory] });
+    let options = Options { seconds: 15, ..into_black_hole(8000, 10, None) };
+    let delivered = Target { figure: Figure::Delivered, bound: AtLeast(0.9999) };
+    cases.push(Case { options, targets: vec![delivered, at_most(Figure::AddedP99, 40.0)] });
+    for (delay, bound) in [(10, 1.7), (20, 2.1)] {
+        let options = Options { inputs: 200, ..into_black_hole(200, delay, Some(Against::Tokio)) };
+        cases.push(Case { options, targets: vec![ratio(bound)] });
+    }
+    let paced = Options {
+        against: None,
+        pace: Some(Pace::Pcr),
+        source: Pattern::Bursty,
+        seconds: 15,
+        ..on_loopback(50, 10, Against::Sendto)
+    };
+    let gap = at_most(Figure::GapP99, NOMINAL_GAP + 3.0);
+    cases.push(Case { options: paced, targets: vec![gap, at_most(Figure::Changed, 0.0)] });
+    cases
+}
+
+/// Prints each target with its verdict.
+pub(crate) fn print_verdicts(verdicts: &[(String, bool)]) {
+    println!("\n| target | verdict |\n|---|---|");
+    for (text, reached) in verdicts {
+        println!("| {text} | {} |", if *reached { "reached" } else { "NOT REACHED" });
+    }
+    let reached = verdicts.iter().filter(|(_, reached)| *reached).count();
+    println!("\n{reached} of {} targets reached", verdicts.len());
+}
+
+impl Target {
+    /// Says in words what was found, and whether it is enough.
+    pub(crate) fn judge(&self, outcome: &Outcome) -> (String, bool) {
+        let row = &outcome.row;
+        let (name, found, digits) = match self.figure {
+            Figure::Ratio => ("ratio", row.ratio, 2),
+            Figure::Lost => ("lost datagrams", Some(row.lost_packets as f64), 0),
+            Figure::Delivered => ("delivered fraction", Some(row.delivered_fraction), 6),
+            Figure::AddedP99 => ("added p99 ms", row.added_delay_ms_p99, 2),
+            Figure::AddedP99LessControl => {
+                let less = row.added_delay_ms_p99.zip(outcome.control_ms_p99);
+                ("added p99 less control ms", less.map(|(added, control)| added - control), 2)
+            }
+            Figure::BaseMemory => {
+                let spare = outcome.ring_bytes + row.outputs as f64 * 4000.0;
+                ("MB beyond ring and 4 kB per output", Some((row.rss_bytes as f64 - spare) / 1e6), 1)
+            }
+            Figure::GapP99 => ("inter-arrival p99 ms", outcome.gap_ms_p99, 2),
+            Figure::Changed => ("changed datagrams", Some(outcome.changed as f64), 0),
+        };
+        let (sign, bound, reached) = match self.bound {
+            AtLeast(bound) => ('≥', bound, found.is_some_and(|found| found >= bound)),
+            AtMost(bound) => ('≤', bound, found.is_some_and(|found| found <= bound)),
+        };
+        let against = row.against.as_deref().map(|name| format!(" against {name}")).unwrap_or_default();
+        let streams = if row.inputs > 1 { format!(" from {} inputs", row.inputs) } else { String::new() };
+        let found = report::show(found, digits);
+        let run = format!("{} outputs{streams}, D={}, {}{against}", row.outputs, row.delay_ms, row.sink);
+        (format!("{run}: {name} {sign} {bound}, measured {found}"), reached)
+    }
+}
+
+fn on_loopback(outputs: usize, delay: u64, against: Against) -> Options {
+    Options { sink: SinkKind::Lo, ..into_black_hole(outputs, delay, Some(against)) }
+}
+
+fn into_black_hole(outputs: usize, delay: u64, against: Option<Against>) -> Options {
+    Options {
+        outputs,
+        inputs: 1,
+        delay,
+        seconds: 20,
+        shards: 1,
+        against,
+        source: Pattern::Cbr,
+        stream_mbps: 4.0,
+        sink: SinkKind::Ifb,
+        pace: None,
+    }
+}
+
+/// Milliseconds between datagrams of a 4 Mb/s stream.
+const NOMINAL_GAP: f64 = 2.632;
