@@ -85,9 +85,13 @@ pub(crate) fn print_table(machine: &str, outcomes: &[Outcome]) {
     );
     println!("|{}", "---|".repeat(13));
     for Outcome { row, .. } in outcomes {
+        let range = match (row.ratio_min, row.ratio_max) {
+            (Some(min), Some(max)) => format!(" ({min:.2}-{max:.2})"),
+            _ => String::new(),
+        };
         let streams = if row.inputs > 1 { format!(" from {}", row.inputs) } else { String::new() };
         println!(
-            "| {}{streams} × {} ms → {} | {} | {} | {} | {} ({}-{}) | {} | {:.5} | {} / {} | {} | {:.1} | {} | {} ({}) | {} |",
+            "| {}{streams} × {} ms → {} | {} | {} | {} | {}{range} | {} | {:.5} | {} / {} | {} | {:.1} | {} | {} ({}) | {} |",
             row.outputs,
             row.delay_ms,
             row.sink,
@@ -95,8 +99,6 @@ pub(crate) fn print_table(machine: &str, outcomes: &[Outcome]) {
             show(row.cpu_ms_per_s_per_output, 4),
             show(row.against_cpu_ms_per_s_per_output, 4),
             show(row.ratio, 2),
-            show(row.ratio_min, 2),
-            show(row.ratio_max, 2),
             row.lost_packets,
             row.delivered_fraction,
             show(row.added_delay_ms_p50, 2),
