@@ -9,6 +9,8 @@ use millrace::app::App;
 use millrace::config::{Config, ConfigError};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::demo;
+
 /// Takes live transport streams in and copies their packets to thousands of outputs.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -32,6 +34,14 @@ enum Command {
         /// The file.
         config: PathBuf,
     },
+    /// Show the main job, with nothing configured: a looping stream, six outputs on this machine, a live table.
+    ///
+    /// Receives what it sends and compares it with what went in; exit code 0 = the same. Ctrl-C ends it.
+    Demo {
+        /// End after so many seconds.
+        #[arg(long, value_name = "N")]
+        seconds: Option<u64>,
+    },
 }
 
 impl Cli {
@@ -39,6 +49,9 @@ impl Cli {
         let done = match self.command {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
+            Command::Demo { seconds } => {
+                control_runtime().and_then(|runtime| runtime.block_on(demo::run(seconds)))
+            }
         };
         // A terminal that went away is nobody's mistake, and nobody is left to be told.
         done.unwrap_or(ExitCode::FAILURE)

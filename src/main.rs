@@ -1,6 +1,7 @@
 //! Front door: flags, runtime, signals; hands over to the library.
 
 mod cli;
+mod demo;
 
 use std::process::ExitCode;
 

@@ -16,7 +16,7 @@ use crate::media::Nanos;
 use crate::telemetry::InputStats;
 
 /// What a driver hands its stream: bytes of one datagram (or the next bytes of a file) and their arrival.
-type Feed<'a> = dyn FnMut(&[u8], Nanos) + 'a;
+pub type Feed<'a> = dyn FnMut(&[u8], Nanos) + 'a;
 
 /// What feeds a stream. Drivers come and go; the stream and its lanes stay.
 pub enum Driver {

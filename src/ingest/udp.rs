@@ -79,7 +79,8 @@ impl UdpDriver {
         self.reorder.as_ref().and_then(Reorder::deadline)
     }
 
-    pub(super) fn poll(
+    /// Hands what has arrived to `feed`, in order, and counts in `stats`. Answers when the socket is of no more use.
+    pub fn poll(
         &mut self,
         tools: &mut Tools,
         now: Nanos,
