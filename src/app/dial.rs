@@ -138,7 +138,7 @@ pub(super) async fn way(
         destination,
         socket: socket_options(udp, destination, route, interface.is_some()),
         framing,
-        delay: udp.delay.as_ms() * 1_000_000,
+        delay: udp.delay.unwrap_or(defaults.delay).as_ms() * 1_000_000,
         paced: udp.pace == Pace::Pcr,
         stats,
     };
@@ -167,7 +167,7 @@ pub(super) fn files(
     let mut same = 0;
     move |at| {
         if !rotates {
-            return roots.create(&path).map_err(std::io::Error::other);
+            return roots.append(&path).map_err(std::io::Error::other);
         }
         let mut stamp = stamp(at);
         same = if stamp == last { same + 1 } else { 0 };
@@ -175,7 +175,7 @@ pub(super) fn files(
         if same > 0 {
             stamp.push_str(&format!("-{same}"));
         }
-        roots.create(&stamped(&path, &stamp)).map_err(std::io::Error::other)
+        roots.append(&stamped(&path, &stamp)).map_err(std::io::Error::other)
     }
 }
 

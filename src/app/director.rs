@@ -18,7 +18,7 @@ use crate::egress::{self, FileTarget};
 use crate::ingest;
 use crate::net::{self, HostPolicy, clock};
 use crate::store::{
-    FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots, Store,
+    Delay, FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots, Store,
 };
 use crate::supervise::{
     Action, Attempt, Backoff, Class, DialBudget, Event, Grant, Keeper, Nanos, Policy, Role,
@@ -31,6 +31,7 @@ pub struct Defaults {
     pub(super) policy: Arc<HostPolicy>,
     pub(super) roots: Arc<Roots>,
     pub(super) rcvbuf: usize,
+    pub(super) delay: Delay,
     pub(super) stall_after: Duration,
     pub(super) reconnect_cap: Duration,
     pub(super) jitter: f64,

@@ -73,6 +73,7 @@ impl App {
                 policy: Arc::new(HostPolicy::new(config.denied_hosts.clone(), vec![address])),
                 roots: Arc::new(roots),
                 rcvbuf: config.rcvbuf,
+                delay: config.delay,
                 stall_after: config.stall_after,
                 reconnect_cap: config.reconnect.cap,
                 jitter: config.reconnect.jitter,

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf, absolute};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, ftruncate, open, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
 
 /// The folders that paths of the API may lead into.
@@ -70,12 +70,10 @@ impl Roots {
         self.open(path, OFlags::RDONLY | GENTLY).map(File::from)
     }
 
-    /// Opens a regular file for writing, empty, and makes it if it is missing. Its folder must exist.
-    pub fn create(&self, path: &Path) -> Result<File, PathError> {
-        let file = self.open(path, OFlags::WRONLY | OFlags::CREATE | GENTLY)?;
-        // Not O_TRUNC: what is no regular file was refused before it could be touched.
-        ftruncate(&file, 0).map_err(|errno| failed(path, errno))?;
-        Ok(file.into())
+    /// Opens a regular file for writing at its end, and makes it if it is missing: what was recorded before a
+    /// restart stays. Its folder must exist.
+    pub fn append(&self, path: &Path) -> Result<File, PathError> {
+        self.open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | GENTLY).map(File::from)
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, PathError> {
@@ -191,17 +189,17 @@ mod tests {
             ["relative.ts", "absolute.ts", "folder/clip.ts", "magic/etc/passwd", "around.ts", "dangling.ts"]
         {
             assert!(matches!(text(&roots, link), Err(PathError::Leaves)), "{link}");
-            assert!(matches!(roots.create(link.as_ref()), Err(PathError::Leaves)), "{link}");
+            assert!(matches!(roots.append(link.as_ref()), Err(PathError::Leaves)), "{link}");
         }
         for path in ["../outside/clip.ts", "sub/../../outside/clip.ts", "sub/../clip.ts", "missing/../../x"] {
             assert!(matches!(text(&roots, path), Err(PathError::Parent)), "{path}");
-            assert!(matches!(roots.create(path.as_ref()), Err(PathError::Parent)), "{path}");
+            assert!(matches!(roots.append(path.as_ref()), Err(PathError::Parent)), "{path}");
         }
         for path in
             [dir.path().join("outside/clip.ts"), dir.path().join("media2/clip.ts"), "/etc/passwd".into()]
         {
             assert!(matches!(text(&roots, &path), Err(PathError::Outside(_))), "{path:?}");
-            assert!(matches!(roots.create(&path), Err(PathError::Outside(_))), "{path:?}");
+            assert!(matches!(roots.append(&path), Err(PathError::Outside(_))), "{path:?}");
         }
         assert_eq!(read(dir.path().join("outside/clip.ts")).unwrap(), b"outside/clip.ts");
         assert!(!dir.path().join("outside/new.ts").exists());
@@ -216,16 +214,17 @@ mod tests {
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         for path in ["sub".as_ref(), media.as_path(), pipe.as_path(), "pipe".as_ref()] {
             assert!(matches!(text(&roots, path), Err(PathError::NotAFile)), "{path:?}");
-            assert!(matches!(roots.create(path), Err(PathError::NotAFile)), "{path:?}");
+            assert!(matches!(roots.append(path), Err(PathError::NotAFile)), "{path:?}");
         }
     }
 
     #[test]
-    fn creating_empties_what_was_there() {
+    fn what_was_there_stays() {
         let (dir, roots) = folders();
         for name in ["clip.ts", "new.ts"] {
-            roots.create(name.as_ref()).unwrap().write_all(b"x").unwrap();
-            assert_eq!(read(dir.path().join("media").join(name)).unwrap(), b"x");
+            let before = read(dir.path().join("media").join(name)).unwrap_or_default();
+            roots.append(name.as_ref()).unwrap().write_all(b"x").unwrap();
+            assert_eq!(read(dir.path().join("media").join(name)).unwrap(), [&before[..], b"x"].concat());
         }
     }
 
@@ -236,7 +235,7 @@ mod tests {
             roots.check(path.as_ref()).unwrap();
             assert!(matches!(roots.open_read(path.as_ref()), Err(PathError::Io { .. })), "{path}");
         }
-        assert!(matches!(roots.create("later/clip.ts".as_ref()), Err(PathError::Io { .. })));
+        assert!(matches!(roots.append("later/clip.ts".as_ref()), Err(PathError::Io { .. })));
         Roots::new(vec![dir.path().join("unmounted")]).check("clip.ts".as_ref()).unwrap();
         assert!(matches!(roots.check("clip.ts/below".as_ref()), Err(PathError::Io { .. })));
     }

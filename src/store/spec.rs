@@ -84,8 +84,8 @@ pub struct UdpOutput {
     pub dscp: Option<u8>,
     /// Local port to send from; `None` = any.
     pub source_port: Option<u16>,
-    /// Delay class.
-    pub delay: Delay,
+    /// Delay class; `None` = the configuration's default.
+    pub delay: Option<Delay>,
     /// How datagrams are spread in time.
     pub pace: Pace,
     /// What is taken out of the stream before it is sent.

@@ -193,7 +193,7 @@ fn udp_output(rest: &str) -> Result<UdpOutput, FieldError> {
         interface,
         dscp: options.number("dscp", 0..=63)?.map(|n| n as u8),
         source_port: options.number("source_port", 1..=65_535)?.map(|n| n as u16),
-        delay: options.choice("delay_ms", &delays)?.unwrap_or_default(),
+        delay: options.choice("delay_ms", &delays)?,
         pace: options.choice("pace", &[("batch", Pace::Batch), ("pcr", Pace::Pcr)])?.unwrap_or_default(),
         transform: transform(&options)?,
     })
@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn options_of_outputs() {
         let plain = output("udp://10.0.0.1:5000");
-        assert_eq!((plain.delay, plain.pace, plain.transform), (Delay::Ms10, Pace::Batch, None));
+        assert_eq!((plain.delay, plain.pace, plain.transform), (None, Pace::Batch, None));
         let all = output(
             "rtp://@239.1.1.1:5000?ttl=255&interface=eth0.100&dscp=0&source_port=1&delay_ms=40&pace=pcr\
              &program=7&pids=256,0x101,0X1FFE&drop_pids=16&klv=strip&fill=remove",
@@ -505,13 +505,13 @@ mod tests {
             interface: Some("eth0.100".into()),
             dscp: Some(0),
             source_port: Some(1),
-            delay: Delay::Ms40,
+            delay: Some(Delay::Ms40),
             pace: Pace::Pcr,
             transform: Some(filter),
         };
         assert_eq!(all, expected);
         assert_eq!(output("udp://h:1?klv=keep").transform, None);
-        assert_eq!(output("udp://h:1?delay_ms=0").delay, Delay::Ms0);
+        assert_eq!(output("udp://h:1?delay_ms=0").delay, Some(Delay::Ms0));
     }
 
     #[test]
