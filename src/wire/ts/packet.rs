@@ -26,7 +26,8 @@ pub fn pcr_delta(from: u64, to: u64) -> i64 {
 
 /// `pcr` moved by `delta` ticks, wrapped.
 pub fn pcr_add(pcr: u64, delta: i64) -> u64 {
-    (i128::from(pcr) + i128::from(delta)).rem_euclid(i128::from(PCR_WRAP)) as u64
+    let wrap = PCR_WRAP as i64;
+    ((pcr % PCR_WRAP) as i64 + delta % wrap).rem_euclid(wrap) as u64
 }
 
 /// A view of one transport packet.

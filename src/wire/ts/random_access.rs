@@ -2,6 +2,7 @@
 
 use super::codec::{PictureScan, Syntax, Verdict};
 use super::packet::Packet;
+use super::pes::PesHeader;
 
 /// Finds where a decoder can start: at a PAT behind which a whole PMT comes before a picture that needs no other.
 #[derive(Debug, Default)]
@@ -80,7 +81,13 @@ impl RandomAccess {
             self.scan = None;
         }
         let scan = self.scan.as_mut()?;
-        let verdict = scan.picture.push(packet.payload().unwrap_or_default());
+        let mut bytes = packet.payload().unwrap_or_default();
+        if packet.starts_unit()
+            && let Some(picture) = PesHeader::parse(bytes).and_then(|h| bytes.get(h.header_len..))
+        {
+            bytes = picture;
+        }
+        let verdict = scan.picture.push(bytes);
         scan.packets_left -= 1;
         let (join, give_up) = (scan.join, scan.packets_left == 0);
         match verdict {

@@ -10,10 +10,14 @@ use super::random_access::Target;
 pub(super) struct Tables {
     /// The sections of the PAT in force, by number.
     pat: Vec<Pat>,
+    /// The last good section of the PAT: most are repetitions, and need not be read again.
+    last_pat: Vec<u8>,
     pat_assembler: Assembler,
     pub(super) pat_changes: u64,
     programs: Vec<Program>,
     pmts: Vec<PmtPid>,
+    /// Number and PMT PID of the program whose pictures count.
+    target: Option<(u16, u16)>,
     pub(super) crc_errors: u64,
 }
 
@@ -23,6 +27,8 @@ pub(super) struct Program {
     pub(super) number: u16,
     pub(super) pmt_pid: u16,
     pub(super) pmt: Option<Pmt>,
+    /// The section that it was read from.
+    section: Vec<u8>,
     /// PMTs after the first one that said something else.
     pub(super) changes: u64,
 }
@@ -52,10 +58,7 @@ impl Tables {
     pub(super) fn pat(&mut self, packet: Packet<'_>, whole: bool) -> Outcome {
         let mut assembler = std::mem::take(&mut self.pat_assembler);
         let mut outcome = Outcome::default();
-        feed(&mut assembler, packet, whole, &mut |section| match Pat::parse(section) {
-            Ok(pat) => outcome.pat_changed |= self.accept_pat(pat),
-            Err(error) => self.refuse(error),
-        });
+        feed(&mut assembler, packet, whole, &mut |section| outcome.pat_changed |= self.read_pat(section));
         self.pat_assembler = assembler;
         outcome.changed = outcome.pat_changed;
         outcome
@@ -70,15 +73,11 @@ impl Tables {
         // Behind a pointer_field, the first section to come out is one that started in an earlier packet.
         let mut since = if source.assembler.is_under_way() { source.since } else { last_pat };
         feed(&mut source.assembler, packet, whole, &mut |section| {
-            match Pmt::parse(section) {
-                Ok(pmt) => {
-                    let number = pmt.program;
-                    outcome.changed |= self.accept_pmt(pid, pmt);
-                    if self.target_program().is_some_and(|p| p.number == number && p.pmt_pid == pid) {
-                        outcome.target_pmt = Some(since);
-                    }
+            if let Some((number, changed)) = self.read_pmt(pid, section) {
+                outcome.changed |= changed;
+                if self.target == Some((number, pid)) {
+                    outcome.target_pmt = Some(since);
                 }
-                Err(error) => self.refuse(error),
             }
             since = last_pat;
         });
@@ -147,6 +146,38 @@ impl Tables {
         known().find(|p| has(p, Some(Kind::Video))).or_else(|| known().find(|p| has(p, None)))
     }
 
+    /// Whether the section changes the programs.
+    fn read_pat(&mut self, section: &[u8]) -> bool {
+        if section == self.last_pat {
+            return false;
+        }
+        match Pat::parse(section) {
+            Ok(pat) => {
+                self.last_pat = section.to_vec();
+                self.accept_pat(pat)
+            }
+            Err(error) => {
+                self.refuse(error);
+                false
+            }
+        }
+    }
+
+    /// The program of a good section that came on this PID, and whether it changes it.
+    fn read_pmt(&mut self, pid: u16, section: &[u8]) -> Option<(u16, bool)> {
+        if let Some(known) = self.programs.iter().find(|p| p.pmt_pid == pid && p.section == section) {
+            return Some((known.number, false));
+        }
+        let pmt = Pmt::parse(section).map_err(|error| self.refuse(error)).ok()?;
+        let number = pmt.program;
+        let program = self.programs.iter_mut().find(|p| (p.number, p.pmt_pid) == (number, pid))?;
+        program.section = section.to_vec();
+        program.changes += u64::from(program.pmt.is_some());
+        program.pmt = Some(pmt);
+        self.target = self.target_program().map(|p| (p.number, p.pmt_pid));
+        Some((number, true))
+    }
+
     fn accept_pat(&mut self, pat: Pat) -> bool {
         if self.pat.contains(&pat) {
             return false;
@@ -168,7 +199,7 @@ impl Tables {
             let known = before.iter().position(|p| (p.number, p.pmt_pid) == (number, pmt_pid));
             self.programs.push(match known {
                 Some(at) => before.swap_remove(at),
-                None => Program { number, pmt_pid, pmt: None, changes: 0 },
+                None => Program { number, pmt_pid, pmt: None, section: Vec::new(), changes: 0 },
             });
         }
         let mut sources = std::mem::take(&mut self.pmts);
@@ -180,19 +211,7 @@ impl Tables {
                 self.pmts.push(known.unwrap_or_else(new));
             }
         }
-        true
-    }
-
-    fn accept_pmt(&mut self, pid: u16, pmt: Pmt) -> bool {
-        let mut programs = self.programs.iter_mut();
-        let Some(program) = programs.find(|p| p.number == pmt.program && p.pmt_pid == pid) else {
-            return false;
-        };
-        if program.pmt.as_ref() == Some(&pmt) {
-            return false;
-        }
-        program.changes += u64::from(program.pmt.is_some());
-        program.pmt = Some(pmt);
+        self.target = self.target_program().map(|p| (p.number, p.pmt_pid));
         true
     }
 
