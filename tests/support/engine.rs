@@ -1,7 +1,7 @@
 //! The engine under test: the real binary, on ports and in a folder of its own.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ impl Engine {
     pub(crate) fn try_with(configuration: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let listen = format!("127.0.0.1:{}", super::free_port());
+        std::fs::create_dir(folder.path().join(MEDIA)).expect("a folder");
         let file = folder.path().join("millrace.yaml");
         std::fs::write(&file, format!("{}{configuration}", base(&listen, folder.path()))).expect("a file");
         let log = File::create(folder.path().join(LOG)).expect("a file");
@@ -62,9 +63,14 @@ impl Engine {
         self.child.id()
     }
 
-    /// Its working folder, where relative `file:` urls start.
+    /// Its working and data folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where relative `file:` urls start.
+    pub(crate) fn media(&self) -> PathBuf {
+        self.folder.path().join(MEDIA)
     }
 
     /// What it has said so far.
@@ -86,6 +92,16 @@ impl Engine {
         let mut response = response.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
         let text = response.body_mut().read_to_string().unwrap_or_default();
         (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// `PATCH`, and it must succeed.
+    pub(crate) fn patch(&self, path: &str, body: Value) -> Value {
+        self.succeed("PATCH", path, Some(&body))
+    }
+
+    /// `POST` of `start` or `stop`, without a body, and it must succeed.
+    pub(crate) fn order(&self, path: &str, order: &str) -> Value {
+        self.succeed("POST", &format!("{path}/{order}"), None)
     }
 
     /// `GET`, and it must succeed.
@@ -157,9 +173,12 @@ impl Drop for Engine {
     }
 }
 
-/// What every configuration of a test needs: a port and folders of its own.
+/// What every configuration of a test needs: a port and a folder of its own. Engines of other tests run at the
+/// same time, so no thread stays on one core.
 fn base(listen: &str, folder: &Path) -> String {
-    format!("listen: {listen}\ndata_dir: {}\n", folder.display())
+    format!("api: {{listen: \"{listen}\"}}\ndata_dir: {}\npin_shards: false\n", folder.display())
 }
 
 const LOG: &str = "millrace.log";
+/// The default of `media_roots`.
+const MEDIA: &str = "media";

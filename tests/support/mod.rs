@@ -4,8 +4,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 #![allow(clippy::print_stderr, reason = "a test that fails shows it")]
 
+mod crowd;
 mod engine;
+mod flow;
+mod marks;
 mod netns;
+mod peer;
 mod udp;
 
 use std::fmt::Write as _;
@@ -15,9 +19,13 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use crowd::Crowd;
 pub(crate) use engine::Engine;
+pub(crate) use flow::{Flow, loopable};
+pub(crate) use marks::{between, holds, knock, mark};
 pub(crate) use netns::{Netns, connect};
-pub(crate) use udp::{Receiver, free_port, send_paced};
+pub(crate) use peer::Peer;
+pub(crate) use udp::{Receiver, Sender, free_port, send_paced};
 
 /// How long anything that must happen may take on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
