@@ -1,6 +1,6 @@
 //! What stands on the command line enters, an exit code leaves.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -63,7 +63,12 @@ fn run(path: Option<&Path>) -> io::Result<ExitCode> {
         Ok(config) => config,
         Err(errors) => return refuse(errors),
     };
-    tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr).init();
+    let terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_max_level(config.log_level)
+        .with_ansi(terminal)
+        .with_writer(io::stderr)
+        .init();
     control_runtime()?.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
