@@ -308,6 +308,15 @@ impl Director {
         self.act(id, action);
     }
 
+    /// Tells a machine that data moved. Thousands hear it every second, so what changes nothing shows nothing.
+    fn note_flow(&mut self, id: Id) {
+        let before = self.keeper.machine(&id).map(|m| m.state());
+        let action = self.keeper.handle(id, Event::Flowing, clock::now(), fastrand::f64());
+        if action.is_some() || self.keeper.machine(&id).map(|m| m.state()) != before {
+            self.act(id, action);
+        }
+    }
+
     fn act(&mut self, id: Id, action: Option<Action>) {
         match action {
             Some(Action::Dial(attempt)) => self.dial(id, attempt),
@@ -554,7 +563,7 @@ impl Director {
             let packets = card.card.stats().packets.load(Relaxed);
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
             if std::mem::replace(&mut seen.packets, packets) != packets {
-                self.tell(id, Event::Flowing);
+                self.note_flow(id);
             }
             let live = self.keeper.machine(&id).is_some_and(|m| m.state() == State::Live);
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
@@ -583,8 +592,9 @@ impl Director {
                     self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
                 }
                 if moved > 0 {
-                    self.tell(id, Event::Flowing);
-                } else if turned {
+                    self.note_flow(id);
+                }
+                if turned {
                     self.show(id);
                 }
             }

@@ -447,6 +447,9 @@ impl Outflow for Fanout {
         state.ticking = ticking;
         state.local = true;
         if !ticking {
+            if state.cohorts.is_empty() {
+                self.streams.remove(&stream);
+            }
             return;
         }
         for index in state.cohorts.clone() {

@@ -293,6 +293,7 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                 Command::Close(key) => {
                     self.unregister(key);
                     self.streams.remove(&key);
+                    self.outflow.set_ticking(key, false, now);
                 }
                 Command::Intake(key, command) => {
                     self.unregister(key);

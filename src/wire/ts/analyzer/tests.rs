@@ -533,6 +533,7 @@ proptest! {
 /// Not a test: `cargo test --release --lib wire::ts::analyzer -- --ignored --nocapture` prints what a packet costs.
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
 fn cost_of_a_packet() {
     for name in ["h264_async.ts", "h265_sync.ts", "h264_multiprog.ts", "h264_nulls.ts"] {
         let bytes = sample(name);

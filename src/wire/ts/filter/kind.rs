@@ -25,7 +25,7 @@ pub(super) fn kind(stream: &Stream) -> Kind {
     let id3 = any(&|tag, body| matches!(tag, REGISTRATION | METADATA) && holds(body, b"ID3 "));
     let metadata = stream.stream_type == METADATA_IN_PES || any(&|tag, _| tag == METADATA);
     let media = any(&|tag, body| match (tag, body) {
-        (REGISTRATION, _) => REGISTERED.iter().any(|id| body.starts_with(*id)),
+        (REGISTRATION, _) => REGISTERED.iter().any(|id| body.starts_with(id)),
         (EXTENSION, [extended, ..]) => EXTENDED.contains(extended),
         _ => DESCRIBED.contains(&tag),
     });
