@@ -2,7 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -42,7 +43,7 @@ fn every_output_is_verified_over_two_passes() {
 #[test]
 fn a_signal_drains_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut child = demo(folder.path(), "60").stdout(Stdio::piped()).spawn().expect("millrace runs");
+    let child = demo(folder.path(), "60").stdout(Stdio::piped()).spawn().expect("millrace runs");
     // Until it listens to the signal and its stream has begun.
     std::thread::sleep(Duration::from_secs(2));
     let pid = rustix::process::Pid::from_child(&child);
@@ -50,6 +51,24 @@ fn a_signal_drains_it() {
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("Drained. Every output"), "{}", text(&output));
+    assert!(is_empty(folder.path()), "it cleans up");
+}
+
+#[test]
+fn a_foreign_packet_is_a_mismatch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = demo(folder.path(), "7").stdout(Stdio::piped()).spawn().expect("millrace runs");
+    let mut lines =
+        BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("UTF-8"));
+    let row = lines.find(|line| line.starts_with("plain ")).expect("a table");
+    let (_, address) = row.split_once("udp://").expect("a url");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.send_to(&[0x47; 188], address.trim()).expect("a datagram to leave");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(1), "{rest:#?}");
+    let last = rest.rsplitn(2, |line| line.starts_with("plain ")).next().expect("a table");
+    assert!(last.first().is_some_and(|note| note.contains("MISMATCH at packet ")), "{rest:#?}");
+    assert_eq!(last.iter().filter(|line| line.contains("verified: ")).count(), 4, "the others: {rest:#?}");
     assert!(is_empty(folder.path()), "it cleans up");
 }
 

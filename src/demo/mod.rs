@@ -140,7 +140,6 @@ impl Demo {
             hints.push(("", format!("ffplay 'udp://{}?localaddr=127.0.0.1'", ear.address())));
             hints.push(("", format!("vlc --miface={LOOPBACK} udp://@{}", ear.address())));
         }
-        hints.push(("End", "Ctrl-C".into()));
         let note = |index: usize| ears.get(index).map_or_else(closed, Ear::note);
         Table::read(self.app.board(), clock::wall(), api.clone(), hints, note)
     }

@@ -23,8 +23,10 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct InputLine {
     line: Line,
+    /// The streams in it.
+    content: String,
     packets: u64,
-    /// Missing packets that its continuity counters tell of; `None` before the first report.
+    /// Gaps in its continuity counters; `None` before the first report.
     continuity_errors: Option<u64>,
 }
 
@@ -99,7 +101,7 @@ impl Table {
         };
         if let Some(input) = &self.input {
             let Line { name, url, state, reason, bits_per_second, up } = &input.line;
-            writeln!(out, "INPUT   {name}   {}", paint(Tone::Faint, url))?;
+            writeln!(out, "INPUT   {name}   {}   {}", paint(Tone::Faint, url), input.content)?;
             write!(out, "        {state}")?;
             if !reason.is_empty() {
                 write!(out, ", {reason}")?;
@@ -132,7 +134,7 @@ impl Table {
                 if reason.is_empty() { String::new() } else { format!("{}; ", paint(Tone::Odd, reason)) };
             writeln!(out, "                {reason}{}", paint(*tone, note))?;
         }
-        writeln!(out, "\nAPI     {}", self.api)?;
+        writeln!(out, "\nAPI     {}   (Ctrl-C ends the demo)", self.api)?;
         for (purpose, command) in &self.hints {
             writeln!(out, "{purpose:<8}{command}")?;
         }
@@ -143,12 +145,13 @@ impl Table {
 impl InputLine {
     fn new(card: &InputCard, now: SystemTime) -> Self {
         let (spec, stats) = (card.card.spec(), card.card.stats());
+        let report = card.health().latest();
+        let streams = report.iter().flat_map(|report| &report.programs).flat_map(|program| &program.streams);
         Self {
             line: Line::new(&spec.name, &spec.raw_url, &card.card.status(), &stats.bitrate_bps, now),
+            content: streams.map(|stream| stream.codec).collect::<Vec<_>>().join(", "),
             packets: stats.packets.load(Relaxed),
-            continuity_errors: card
-                .report()
-                .and_then(|report| report["stream"]["continuity_errors"].as_u64()),
+            continuity_errors: report.as_ref().map(|report| report.continuity_errors),
         }
     }
 }
@@ -209,7 +212,7 @@ impl Screen {
     pub(super) fn show(&self, table: &Table) -> io::Result<()> {
         let text = table.render(self.terminal);
         if self.terminal {
-            print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
+            print(&format!("\x1b[H{}\x1b[K\x1b[J", text.trim_end().replace('\n', "\x1b[K\n")))
         } else {
             print(&format!("{text}\n"))
         }
@@ -290,7 +293,12 @@ mod tests {
         Table {
             api: "http://127.0.0.1:8080".into(),
             hints: vec![("Try", "curl".into())],
-            input: Some(InputLine { line: line("sample"), packets: 1_234_567, continuity_errors: Some(1) }),
+            input: Some(InputLine {
+                line: line("sample"),
+                packets: 1_234_567,
+                continuity_errors: Some(1),
+                content: "KLV".into(),
+            }),
             outputs: vec![OutputLine {
                 line: line("plain"),
                 packets: 1_234,
