@@ -79,8 +79,7 @@ impl Framer {
     pub fn finish(&mut self, emit: &mut impl FnMut(&[u8])) {
         self.settle(emit);
         self.flush(emit);
-        self.stride = None;
-        self.owed = 0;
+        (self.stride, self.owed, self.found) = (None, 0, false);
     }
 
     /// Whole packets that wait for their pack to be full.
@@ -186,19 +185,15 @@ impl Framer {
             let whole = bytes.get(at..at + PACKET).filter(|_| first == SYNC);
             if first == SYNC {
                 let Some(packet) = whole else { break };
-                match bytes.get(at + stride) {
-                    Some(&SYNC) => {
-                        self.take(packet, emit);
-                        at += stride;
-                        continue;
-                    }
-                    None if self.datagrams || end => {
-                        self.take(packet, emit);
-                        at += stride;
-                        continue;
-                    }
+                let confirmed = match bytes.get(at + stride) {
+                    Some(&next) => next == SYNC,
+                    None if self.datagrams || end => true,
                     None => break,
-                    Some(_) => {}
+                };
+                if confirmed {
+                    self.take(packet, emit);
+                    at += stride;
+                    continue;
                 }
             }
             // Lost, unless only one sync byte was damaged (here or at the next packet) and the grid goes on.

@@ -1,0 +1,68 @@
+//! A short run of the fuzz targets' functions on damaged streams, the same in every run. The long runs are
+//! `cargo fuzz run`, in `fuzz/`.
+
+#[allow(unreachable_pub, reason = "a crate of its own for the fuzz targets")]
+#[path = "../fuzz/src/lib.rs"]
+mod entries;
+
+use std::fs;
+
+#[test]
+fn damaged_streams_break_no_decoder() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let names = ["h264_async.ts", "h264_bigpmt.ts", "h264_multiprog.ts", "h265_sync.ts"];
+    let files: Vec<_> =
+        names.map(|n| fs::read(format!("{}/testdata/ts/{n}", env!("CARGO_MANIFEST_DIR")))).into();
+    let files: Vec<_> = files.into_iter().collect::<Result<_, _>>().expect("test streams");
+    for round in 0..ROUNDS {
+        let file = &files[round % files.len()];
+        let packets = random.below(60) + 1;
+        let start = random.below(file.len() / 188 - packets) * 188;
+        let mut stream = file[start..start + packets * 188].to_vec();
+        // a whole set of tables in front, so that there is something to damage
+        stream.splice(..0, file[..188 * 5].iter().copied());
+        for _ in 0..random.below(12) {
+            random.damage(&mut stream);
+        }
+        entries::ts::analyzer(&stream);
+        entries::ts::psi(&stream[random.below(stream.len())..]);
+        stream.splice(..0, [random.below(32) as u8, random.below(256) as u8, random.below(256) as u8]);
+        entries::ts::framer(&stream);
+    }
+}
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end.max(1) as u64) as usize
+    }
+
+    /// What networks, tuners and broken muxers do to a stream.
+    fn damage(&mut self, stream: &mut Vec<u8>) {
+        let at = self.below(stream.len());
+        match self.below(7) {
+            0 => stream[at] ^= 1 << self.below(8),
+            1 => stream[at] = [0, 0xff, 0x47, 0x80][self.below(4)],
+            2 => drop(stream.splice(at..at, (0..self.below(300)).map(|i| i as u8 ^ 0x47))),
+            3 => drop(stream.drain(at..(at + self.below(400)).min(stream.len() - 1))),
+            // in the header or the adaptation field of a packet
+            4 | 5 => {
+                let at = at / 188 * 188 + self.below(30);
+                if let Some(byte) = stream.get_mut(at) {
+                    *byte = self.below(256) as u8;
+                }
+            }
+            _ => {
+                let packet = stream[at / 188 * 188..].iter().copied().take(188).collect::<Vec<_>>();
+                stream.splice(at / 188 * 188..at / 188 * 188, packet);
+            }
+        }
+    }
+}
+
+const ROUNDS: usize = 10_000;
