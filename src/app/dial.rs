@@ -35,6 +35,8 @@ pub(super) enum DialError {
     SourceFamily(IpAddr),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    #[error("the file did not open within {OPEN_TIMEOUT:?}")]
+    Slow,
     #[error("the attempt made something else than was asked for")]
     Broken,
 }
@@ -78,7 +80,14 @@ pub(super) async fn source(url: &InputUrl, defaults: &Defaults) -> Result<Source
             Ok(Source { driver: Driver::Udp(Box::new(driver)), buffer })
         }
         InputUrl::File(file) => {
-            let opened = defaults.roots.open_read(&file.path)?;
+            let (roots, path) = (Arc::clone(&defaults.roots), file.path.clone());
+            // A network file system may block for long: not on the runtime's own threads.
+            let open = tokio::task::spawn_blocking(move || roots.open_read(&path));
+            let opened = match tokio::time::timeout(OPEN_TIMEOUT, open).await {
+                Ok(Ok(opened)) => opened?,
+                Ok(Err(_)) => return Err(DialError::Broken),
+                Err(_) => return Err(DialError::Slow),
+            };
             let driver = FileDriver::start(opened, file.looped).map_err(DialError::Thread)?;
             Ok(Source { driver: Driver::File(Box::new(driver)), buffer: None })
         }
@@ -108,14 +117,22 @@ async fn receiver(
     };
     let requested = udp.rcvbuf.unwrap_or(defaults.rcvbuf);
     let options = ReceiveOptions { address, interface, source: udp.source, buffer: requested };
-    let socket = bind_receiver(&options)?;
+    let mut tries = 0;
+    let socket = loop {
+        match bind_receiver(&options) {
+            // A former driver of the same input is let go by its shard within milliseconds.
+            Err(error) if error.is_taken() && tries < BIND_TRIES => tokio::time::sleep(BIND_WAIT).await,
+            bound => break bound?,
+        }
+        tries += 1;
+    };
     let granted = socket.granted_buffer();
     Ok(((socket, rule), Some((requested, granted))))
 }
 
 /// Finds the way to an output's destination: resolves, and asks for the route.
 pub(super) async fn way(
-    key: OutputKey,
+    (key, attempt): (OutputKey, u32),
     stream: StreamKey,
     url: &OutputUrl,
     defaults: &Defaults,
@@ -132,6 +149,7 @@ pub(super) async fn way(
     let route = route_to(destination.ip(), interface.as_ref().map_or(0, |i| i.index))?;
     let target = Target {
         key,
+        attempt,
         stream,
         local: false,
         lane,
@@ -148,7 +166,8 @@ pub(super) async fn way(
 fn socket_options(udp: &UdpOutput, destination: SocketAddr, route: Route, forced: bool) -> SendOptions {
     SendOptions {
         v6: destination.is_ipv6(),
-        interface: route.interface,
+        // Outputs that share a port of their own share its socket, whichever way they leave.
+        interface: if udp.source_port.is_some() && !forced { 0 } else { route.interface },
         force_interface: forced,
         ttl: udp.ttl,
         dscp: udp.dscp,
@@ -203,6 +222,10 @@ fn stamp(at: SystemTime) -> String {
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
+
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+const BIND_TRIES: u32 = 20;
+const BIND_WAIT: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

@@ -4,12 +4,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::{EngineShard, ShardCommand};
-use crate::egress::{self, Fanout, FileTarget, Recorder, Target};
+use crate::egress::{self, Fanout, FileTarget, Finished, Recorder, Target};
 use crate::hub::{Bounds, Command, Lane, StreamKey};
 use crate::ingest::{self, Driver, Inlet};
 use crate::inspect::InputHealth;
@@ -85,12 +86,16 @@ pub(crate) struct Streams {
     backlog: Vec<VecDeque<ShardCommand>>,
     ingest_notices: mpsc::Sender<ingest::Notice>,
     egress_notices: mpsc::Sender<egress::Notice>,
+    /// Dumps that were told to end and may still write.
+    ending: HashMap<egress::OutputKey, Finished>,
 }
 
 struct Stream {
     shard: usize,
     lane: Arc<Lane>,
     derived: HashMap<FilterSpec, (Arc<Lane>, usize)>,
+    /// It has a driver.
+    fed: bool,
 }
 
 struct Placed {
@@ -101,7 +106,6 @@ struct Placed {
 
 enum Place {
     Shard(usize),
-    #[expect(dead_code, reason = "held: ends when dropped")]
     Thread(Recorder),
 }
 
@@ -115,7 +119,8 @@ impl Streams {
         let load = vec![0; shards.len()];
         let backlog = shards.shards.iter().map(|_| VecDeque::new()).collect();
         let (streams, outputs) = (HashMap::new(), HashMap::new());
-        Self { shards, bounds, streams, outputs, load, backlog, ingest_notices, egress_notices }
+        let ending = HashMap::new();
+        Self { shards, bounds, streams, outputs, load, backlog, ingest_notices, egress_notices, ending }
     }
 
     /// Makes a stream on the shard that owns the fewest.
@@ -125,7 +130,7 @@ impl Streams {
         let (lane, writer) = Lane::new(self.bounds);
         let inlet = Inlet::new(key, writer, stats, health, self.ingest_notices.clone());
         self.insist(shard, Command::Open(key, Box::new(inlet)));
-        self.streams.insert(key, Stream { shard, lane, derived: HashMap::new() });
+        self.streams.insert(key, Stream { shard, lane, derived: HashMap::new(), fed: false });
     }
 
     /// Lets a stream go; its outputs are gone already.
@@ -136,18 +141,21 @@ impl Streams {
     }
 
     /// Feeds a stream from a new driver.
-    pub(crate) fn feed(&self, key: StreamKey, driver: Driver, attempt: u32) -> Result<(), ShardBusy> {
-        match self.streams.get(&key) {
-            Some(stream) => {
-                self.ask(stream.shard, Command::Intake(key, ingest::Command::Attach { driver, attempt }))
-            }
-            None => Ok(()),
+    pub(crate) fn feed(&mut self, key: StreamKey, driver: Driver, attempt: u32) -> Result<(), ShardBusy> {
+        let Some(shard) = self.streams.get(&key).map(|s| s.shard) else { return Ok(()) };
+        self.ask(shard, Command::Intake(key, ingest::Command::Attach { driver, attempt }))?;
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.fed = true;
         }
+        Ok(())
     }
 
     /// Feeds it no more.
     pub(crate) fn starve(&mut self, key: StreamKey) {
-        if let Some(shard) = self.streams.get(&key).map(|s| s.shard) {
+        if let Some(stream) = self.streams.get_mut(&key)
+            && std::mem::take(&mut stream.fed)
+        {
+            let shard = stream.shard;
             self.insist(shard, Command::Intake(key, ingest::Command::Detach));
         }
     }
@@ -200,7 +208,9 @@ impl Streams {
             }
             Sink::File(mut target) => {
                 target.lane = lane;
-                Recorder::start(*target, self.egress_notices.clone())
+                self.ending.retain(|_, finished| !finished.load(Ordering::Acquire));
+                let before = self.ending.remove(&output);
+                Recorder::start(*target, before, self.egress_notices.clone())
                     .map(Place::Thread)
                     .map_err(AttachError::from)
             }
@@ -223,11 +233,21 @@ impl Streams {
     /// Lets an output read no more.
     pub(crate) fn detach(&mut self, output: egress::OutputKey) {
         let Some(placed) = self.outputs.remove(&output) else { return };
-        if let Place::Shard(shard) = placed.place {
-            self.load[shard] -= 1;
-            self.insist(shard, Command::Outflow(egress::Command::Detach(output)));
+        match placed.place {
+            Place::Shard(shard) => {
+                self.load[shard] -= 1;
+                self.insist(shard, Command::Outflow(egress::Command::Detach(output)));
+            }
+            Place::Thread(recorder) => {
+                self.ending.insert(output, recorder.finished());
+            }
         }
         self.release(placed.stream, placed.filter);
+    }
+
+    /// Whether every dump that was told to end has written its last byte.
+    pub(crate) fn are_files_closed(&self) -> bool {
+        self.ending.values().all(|finished| finished.load(Ordering::Acquire))
     }
 
     /// A placeholder lane for targets that are not attached yet.

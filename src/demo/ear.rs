@@ -48,7 +48,7 @@ impl Ear {
     pub(super) fn poll(&mut self, tools: &mut Tools, now: Nanos) {
         let Self { driver, stats, comparer, failed } = self;
         if failed.is_none()
-            && let Some(NoticeKind::Failed { reason, .. }) =
+            && let (Some(NoticeKind::Failed { reason, .. }), _) =
                 driver.poll(tools, now, stats, &mut |payload, _| comparer.take(payload))
         {
             *failed = Some(reason);

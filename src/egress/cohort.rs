@@ -54,6 +54,7 @@ pub(super) struct Cohort {
 /// One output.
 pub(super) struct Member {
     pub(super) key: OutputKey,
+    attempt: u32,
     pub(super) destination: SocketAddr,
     pub(super) stats: Arc<OutputStats>,
     /// What the cohort had sent when it came.
@@ -63,8 +64,8 @@ pub(super) struct Member {
     /// What the kernel refused.
     refused: Total,
     rate: Rate,
-    /// The last errno told, and when.
-    told: (i32, Nanos),
+    /// When a refusal of the kernel was last told.
+    told: Option<Nanos>,
     /// The path's MTU, where an ICMP or the kernel told it; 0 = unknown.
     pub(super) mtu: u32,
 }
@@ -100,7 +101,7 @@ pub(super) struct Flushed {
     /// Members that go on in another cohort, by index.
     pub(super) moves: Vec<Move>,
     /// What members have to say.
-    pub(super) notices: Vec<(OutputKey, NoticeKind)>,
+    pub(super) notices: Vec<(OutputKey, u32, NoticeKind)>,
 }
 
 /// A member that goes on elsewhere from `cursor` on, because its path refuses what this cohort sends.
@@ -136,16 +137,25 @@ impl Cohort {
         self.lane.head().saturating_sub(self.cursor.0)
     }
 
-    pub(super) fn join(&mut self, key: OutputKey, destination: SocketAddr, stats: Arc<OutputStats>) {
+    /// Takes a new member in. It goes on counting where an earlier attempt of the same output stopped.
+    pub(super) fn join(&mut self, target: &Target) {
+        let stats = Arc::clone(&target.stats);
+        let refused = stats.send_errors.load(Relaxed);
         self.admit(Member {
-            key,
-            destination,
-            stats,
+            key: target.key,
+            attempt: target.attempt,
+            destination: target.destination,
             base: Total::default(),
-            carried: Total::default(),
-            refused: Total::default(),
+            carried: Total {
+                datagrams: stats.datagrams.load(Relaxed) + refused,
+                bytes: stats.bytes.load(Relaxed),
+                skipped: stats.skipped.load(Relaxed),
+                skips: stats.skips.load(Relaxed),
+            },
+            refused: Total { datagrams: refused, ..Total::default() },
+            stats,
             rate: Rate::default(),
-            told: (0, 0),
+            told: None,
             mtu: 0,
         });
     }
@@ -168,11 +178,12 @@ impl Cohort {
 
     /// Sends what waits, at most one full message to each member, and says what came of it.
     pub(super) fn flush(&mut self, socket: &mut SendSocket, scratch: &mut Scratch, now: Nanos) -> Flushed {
-        let start = self.cursor;
+        let mut start = self.cursor;
         scratch.datagrams.clear();
         if let Some(paced) = &mut self.paced {
-            let skipped = paced.take_due(&self.lane, &mut self.cursor, now, &mut scratch.datagrams);
-            self.count_skip(skipped);
+            let due = paced.take_due(&self.lane, &mut self.cursor, now, &mut scratch.datagrams);
+            start = due.from;
+            self.count_skip(due.skipped);
         } else {
             self.read_run(scratch);
         }
@@ -203,25 +214,51 @@ impl Cohort {
             flushed.messages = sent.messages;
             flushed.datagrams = sent.messages * on_wire;
             flushed.look_at_errors = sent.calls > 1;
-        } else {
-            for datagram in parts.chunks(per_datagram) {
-                let sent = self.batch.send(socket, datagram, 0, failures);
-                flushed.messages += sent.messages;
-                flushed.datagrams += sent.messages;
-                flushed.look_at_errors |= sent.calls > 1;
-            }
         }
         let bytes: usize = datagrams.iter().map(|d| d.bytes.len()).sum();
-        self.total.datagrams += on_wire as u64;
-        self.total.bytes += bytes as u64;
+        let run = Total { datagrams: on_wire as u64, bytes: bytes as u64, ..Total::default() };
+        self.total.datagrams += run.datagrams;
+        self.total.bytes += run.bytes;
         self.last_sent_ms = clock::wall_ms();
-        let lost = Total { datagrams: on_wire as u64, bytes: bytes as u64, ..Total::default() };
-        if !failures.is_empty() {
-            let failures = std::mem::take(failures);
-            self.judge(&failures, start, lost, now, &mut flushed);
-            scratch.failures = failures;
+        let mut failed = std::mem::take(failures);
+        if self.key.segmented {
+            self.judge(&failed, start, run, run, now, &mut flushed);
+        } else {
+            for datagram in parts.chunks(per_datagram) {
+                failed.clear();
+                self.send_alone(socket, datagram, &mut failed, &mut flushed);
+                let payload = datagram.last().map_or(0, |part| part.len() as u64);
+                let one = Total { datagrams: 1, bytes: payload, ..Total::default() };
+                self.judge(&failed, start, one, run, now, &mut flushed);
+            }
         }
+        *failures = failed;
         flushed
+    }
+
+    /// Sends one datagram that is not cut, to all but those who are about to move: they get it elsewhere.
+    fn send_alone(
+        &mut self,
+        socket: &mut SendSocket,
+        datagram: &[IoSlice<'_>],
+        failed: &mut Vec<Failure>,
+        flushed: &mut Flushed,
+    ) {
+        let mut messages = 0;
+        if flushed.moves.is_empty() {
+            let sent = self.batch.send(socket, datagram, 0, failed);
+            messages = sent.messages;
+            flushed.look_at_errors |= sent.calls > 1;
+        } else {
+            for index in (0..self.members.len()).filter(|&i| flushed.moves.iter().all(|m| m.index != i)) {
+                match self.batch.send_one(socket, datagram, 0, index) {
+                    Ok(()) => messages += 1,
+                    Err(errno) => failed.push(Failure { index, errno }),
+                }
+            }
+        }
+        flushed.messages += messages;
+        flushed.datagrams += messages;
     }
 
     pub(super) fn publish(&mut self, now: Nanos) {
@@ -270,8 +307,16 @@ impl Cohort {
         }
     }
 
-    /// What to do about members that did not get their message.
-    fn judge(&mut self, failures: &[Failure], start: Cursor, lost: Total, now: Nanos, flushed: &mut Flushed) {
+    /// What to do about members that did not get their message, which held `lost` of the whole `run`.
+    fn judge(
+        &mut self,
+        failures: &[Failure],
+        start: Cursor,
+        lost: Total,
+        run: Total,
+        now: Nanos,
+        flushed: &mut Flushed,
+    ) {
         for failure in failures {
             let Some(member) = self.members.get_mut(failure.index) else { continue };
             if flushed.moves.iter().any(|m| m.index == failure.index) {
@@ -285,21 +330,21 @@ impl Cohort {
                 errno => {
                     member.refused.datagrams += lost.datagrams;
                     member.refused.bytes += lost.bytes;
-                    if member.told.0 != errno || now - member.told.1 > TELL_AGAIN {
-                        member.told = (errno, now);
-                        flushed.notices.push((member.key, NoticeKind::Refused(errno)));
+                    if member.told.is_none_or(|told| now.saturating_sub(told) > TELL_AGAIN) {
+                        member.told = Some(now);
+                        flushed.notices.push((member.key, member.attempt, NoticeKind::Refused(errno)));
                     }
                     continue;
                 }
             };
             // It reads this run again in its new cohort: nothing is lost, and here nothing was sent.
-            member.base.datagrams += lost.datagrams;
-            member.base.bytes += lost.bytes;
+            member.base.datagrams += run.datagrams;
+            member.base.bytes += run.bytes;
             let notice = match segmented {
                 true => NoticeKind::SmallerDatagrams(packets),
                 false => NoticeKind::NoSegmentation(failure.errno),
             };
-            flushed.notices.push((member.key, notice));
+            flushed.notices.push((member.key, member.attempt, notice));
             flushed.moves.push(Move { index: failure.index, cursor: start, packets, segmented });
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::cohort::{Cohort, CohortKey, Flushed, Member, Move, Scratch};
 use super::{Command, Notice, NoticeKind, OutputKey, Target};
-use crate::hub::{Cursor, Outflow, Schedule, StreamKey};
+use crate::hub::{Cursor, Lane, Outflow, Schedule, StreamKey};
 use crate::media::Nanos;
 use crate::net::{Doorbell, Icmp, SendOptions, SendSocket, clock};
 use crate::telemetry::ShardStats;
@@ -82,7 +82,7 @@ impl Fanout {
             Err(error) => {
                 let kind =
                     NoticeKind::NoSocket { reason: error.to_string(), retryable: error.is_retryable() };
-                return self.tell(target.key, kind);
+                return self.tell(target.key, target.attempt, kind);
             }
         };
         let key = CohortKey {
@@ -103,7 +103,7 @@ impl Fanout {
         }
         let index = self.place(key, target, None, now);
         if let Some(cohort) = &mut self.cohorts[index] {
-            cohort.join(target.key, target.destination, Arc::clone(&target.stats));
+            cohort.join(target);
         }
         self.settle(index, target.key, target.destination);
     }
@@ -195,20 +195,22 @@ impl Fanout {
                 self.groups.remove(&cohort.key);
             }
         }
-        let others_watch = |s: &Stream, cohorts: &[Option<Cohort>]| {
-            s.cohorts
-                .iter()
-                .filter_map(|&i| cohorts[i].as_ref())
-                .any(|c| c.watching && Arc::ptr_eq(&c.lane, &cohort.lane))
-        };
+        if cohort.watching {
+            self.unwatch_unless_needed(&cohort.lane);
+        }
         if let Some(stream) = self.streams.get_mut(&cohort.stream) {
             stream.cohorts.retain(|&i| i != index);
-            if cohort.watching && !others_watch(stream, &self.cohorts) {
-                cohort.lane.unwatch(&self.bell);
-            }
             if stream.cohorts.is_empty() && !stream.local {
                 self.streams.remove(&cohort.stream);
             }
+        }
+    }
+
+    /// A lane has one bell for all cohorts of this shard.
+    fn unwatch_unless_needed(&self, lane: &Arc<Lane>) {
+        let needed = self.cohorts.iter().flatten().any(|c| c.watching && Arc::ptr_eq(&c.lane, lane));
+        if !needed {
+            lane.unwatch(&self.bell);
         }
     }
 
@@ -283,10 +285,10 @@ impl Fanout {
         } else if !ticking || key.delay == 0 {
             None
         } else if !local && cohort.idle > IDLE_WALKS {
-            // Nothing came for long: the writer shall ring.
+            // Nothing came for long: the writer shall ring. It does not ring for what it just wrote.
             cohort.watching = true;
             cohort.lane.watch(&self.bell);
-            None
+            (cohort.pending() > 0).then_some(now)
         } else {
             Some(next_moment(key.delay, slot, now))
         };
@@ -294,7 +296,9 @@ impl Fanout {
             cohort.due = Some(next);
             self.due.push(Reverse((next, index)));
         }
-        flushed.notices.into_iter().for_each(|(output, kind)| self.tell(output, kind));
+        for (output, attempt, kind) in flushed.notices {
+            self.tell(output, attempt, kind);
+        }
         if flushed.look_at_errors {
             self.read_path_errors(socket);
         }
@@ -311,6 +315,7 @@ impl Fanout {
             let key = CohortKey { packets: to.packets, segmented: to.segmented, ..cohort.key };
             let like = Target {
                 key: 0,
+                attempt: 0,
                 stream: cohort.stream,
                 local: true,
                 lane: Arc::clone(&cohort.lane),
@@ -352,9 +357,9 @@ impl Fanout {
         });
     }
 
-    fn tell(&self, output: OutputKey, kind: NoticeKind) {
+    fn tell(&self, output: OutputKey, attempt: u32, kind: NoticeKind) {
         // Overflow policy: lost; the counters tell the same in numbers.
-        if self.notices.try_send(Notice { output, kind }).is_err() {
+        if self.notices.try_send(Notice { output, attempt, kind }).is_err() {
             self.stats.lost_notices.fetch_add(1, Relaxed);
         }
     }
@@ -371,8 +376,9 @@ impl Outflow for Fanout {
     }
 
     fn arrived(&mut self, stream: StreamKey, hurry: bool, now: Nanos) {
-        let Some(state) = self.streams.get(&stream) else { return };
-        for index in state.cohorts.clone() {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let cohorts = std::mem::take(&mut state.cohorts);
+        for &index in &cohorts {
             let Some(cohort) = &self.cohorts[index] else { continue };
             let key = cohort.key;
             let due = if hurry || key.delay == 0 || key.paced || cohort.pending() >= FULL {
@@ -381,6 +387,9 @@ impl Outflow for Fanout {
                 next_moment(key.delay, cohort.slot, now)
             };
             self.schedule_at(index, due);
+        }
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.cohorts = cohorts;
         }
     }
 
@@ -393,13 +402,14 @@ impl Outflow for Fanout {
             if cohort.key.delay > 0 {
                 cohort.watching = false;
                 cohort.idle = 0;
-                cohort.lane.unwatch(&self.bell);
+                let lane = Arc::clone(&cohort.lane);
+                self.unwatch_unless_needed(&lane);
             }
             self.schedule_at(index, now);
         }
     }
 
-    fn walk(&mut self, now: Nanos, refresh: &mut dyn FnMut(StreamKey)) {
+    fn walk(&mut self, now: Nanos, refresh: &mut dyn FnMut(StreamKey) -> u32) {
         let until = now + TURN;
         let mut now = now;
         while let Some(&Reverse((due, index))) = self.due.peek() {
@@ -408,12 +418,12 @@ impl Outflow for Fanout {
             }
             self.due.pop();
             let Some(cohort) = self.cohorts[index].as_ref().filter(|c| c.due == Some(due)) else { continue };
-            refresh(cohort.stream);
-            let members = cohort.members.len();
-            self.flush(index, now);
-            if members >= LONG_FLUSH {
-                now = clock::now();
+            let stream = cohort.stream;
+            if refresh(stream) > 0 {
+                self.arrived(stream, false, now);
             }
+            self.flush(index, now);
+            now = clock::now();
         }
     }
 
@@ -482,8 +492,6 @@ const SLOTS: u8 = 4;
 const FULL: u64 = 8;
 /// Messages per member in one flush.
 const RUNS: usize = 8;
-/// A flush of so many members takes long enough for new datagrams to arrive meanwhile.
-const LONG_FLUSH: usize = 32;
 /// Walks that found nothing after which a distant lane has to ring.
 const IDLE_WALKS: u32 = 64;
 /// How long a walk goes on before commands and sockets get their turn.

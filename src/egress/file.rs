@@ -23,6 +23,8 @@ pub type CreateFile = Box<dyn FnMut(SystemTime) -> io::Result<File> + Send>;
 pub struct FileTarget {
     /// Its name.
     pub key: OutputKey,
+    /// Which attempt made it.
+    pub attempt: u32,
     /// What it reads.
     pub lane: Arc<Lane>,
     /// Where it counts.
@@ -39,26 +41,47 @@ pub struct FileTarget {
 #[derive(Debug)]
 pub struct Recorder {
     stopping: Arc<AtomicBool>,
+    finished: Finished,
     thread: Thread,
 }
 
+/// Becomes true when a dump has written its last byte.
+pub type Finished = Arc<AtomicBool>;
+
 impl Recorder {
-    /// Starts writing what comes from now on.
+    /// Starts writing what comes from now on, once `before`, an earlier dump of the same output, has ended.
     ///
     /// # Errors
     /// Out of threads.
-    pub fn start(target: FileTarget, notices: mpsc::Sender<Notice>) -> io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopping);
+    pub fn start(
+        target: FileTarget,
+        before: Option<Finished>,
+        notices: mpsc::Sender<Notice>,
+    ) -> io::Result<Self> {
+        let (stopping, finished) = (Arc::new(AtomicBool::new(false)), Finished::default());
+        let (flag, done) = (Arc::clone(&stopping), Arc::clone(&finished));
         let handle = std::thread::Builder::new().name(format!("file-{}", target.key)).spawn(move || {
-            let (key, cursor) = (target.key, target.lane.live());
-            if let Err(error) = Dump::new(target, cursor).run(&flag) {
-                // Overflow policy: lost; the output then stands still, and its supervisor sees that.
-                let _ = notices
-                    .try_send(Notice { output: key, kind: NoticeKind::WriteFailed(error.to_string()) });
+            let (output, attempt, cursor) = (target.key, target.attempt, target.lane.live());
+            while before.as_ref().is_some_and(|before| !before.load(Ordering::Acquire))
+                && !flag.load(Ordering::Acquire)
+            {
+                std::thread::park_timeout(Duration::from_millis(10));
             }
+            if let Err(error) = Dump::new(target, cursor).run(&flag)
+                && !flag.load(Ordering::Acquire)
+            {
+                let kind = NoticeKind::WriteFailed(error.to_string());
+                // Overflow policy: lost; the output then stands still, and its supervisor sees that.
+                let _ = notices.try_send(Notice { output, attempt, kind });
+            }
+            done.store(true, Ordering::Release);
         })?;
-        Ok(Self { stopping, thread: handle.thread().clone() })
+        Ok(Self { stopping, finished, thread: handle.thread().clone() })
+    }
+
+    /// Tells when it has written its last byte.
+    pub fn finished(&self) -> Finished {
+        Arc::clone(&self.finished)
     }
 }
 
@@ -159,6 +182,7 @@ mod tests {
         let (notices, _mailbox) = mpsc::channel(8);
         let target = FileTarget {
             key: 1,
+            attempt: 1,
             lane,
             stats: Arc::default(),
             create: Box::new(move |_| {
@@ -169,7 +193,7 @@ mod tests {
             rotate_after: None,
         };
         let stats = Arc::clone(&target.stats);
-        let recorder = Recorder::start(target, notices).unwrap();
+        let recorder = Recorder::start(target, None, notices).unwrap();
         let thread = recorder.thread.clone();
         // The dump begins at the head it finds when its thread starts.
         while stats.datagrams.load(Ordering::Relaxed) == 0 {

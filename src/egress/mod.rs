@@ -7,7 +7,7 @@ mod file;
 mod paced;
 
 pub use fanout::Fanout;
-pub use file::{CreateFile, FileTarget, Recorder};
+pub use file::{CreateFile, FileTarget, Finished, Recorder};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub enum Framing {
 pub struct Target {
     /// Its name.
     pub key: OutputKey,
+    /// Which attempt made it.
+    pub attempt: u32,
     /// The stream it belongs to.
     pub stream: StreamKey,
     /// The stream's intake lives on the same shard.
@@ -68,6 +70,8 @@ pub enum Command {
 pub struct Notice {
     /// Who.
     pub output: OutputKey,
+    /// Which attempt of it, so that a late notice of a former one is not taken for this one's.
+    pub attempt: u32,
     /// What.
     pub kind: NoticeKind,
 }
@@ -82,7 +86,7 @@ pub enum NoticeKind {
         /// Trying again may help.
         retryable: bool,
     },
-    /// The kernel refuses its datagrams with this errno. Told again only when the errno changes, or after 10 s.
+    /// The kernel refuses its datagrams with this errno. Told again after 10 s at the soonest.
     Refused(i32),
     /// The path carries smaller datagrams: so many transport packets in each from now on.
     SmallerDatagrams(u8),

@@ -10,22 +10,30 @@ use crate::wire::ts::LivePacer;
 #[derive(Debug, Default)]
 pub(super) struct Paced {
     pacer: LivePacer,
-    waiting: VecDeque<(Nanos, Datagram)>,
+    /// Departure, position in the lane, datagram.
+    waiting: VecDeque<(Nanos, u64, Datagram)>,
     scratch: Vec<Datagram>,
     /// When the last pair left.
     left: Nanos,
 }
 
+/// What one look at the schedule gave.
+pub(super) struct Due {
+    /// Position of the first datagram that is due.
+    pub(super) from: Cursor,
+    /// Datagrams of the lane that were skipped.
+    pub(super) skipped: u64,
+}
+
 impl Paced {
-    /// Takes what is new in the lane into the schedule and appends what is due, at most two datagrams. Answers
-    /// how many datagrams of the lane were skipped.
+    /// Takes what is new in the lane into the schedule and appends what is due, at most two datagrams.
     pub(super) fn take_due(
         &mut self,
         lane: &Lane,
         cursor: &mut Cursor,
         now: Nanos,
         out: &mut Vec<Datagram>,
-    ) -> u64 {
+    ) -> Due {
         let mut skipped = 0;
         while self.waiting.len() < WAITING_MOST {
             self.scratch.clear();
@@ -34,30 +42,32 @@ impl Paced {
             if read.taken == 0 {
                 break;
             }
-            for datagram in self.scratch.drain(..) {
+            let first = cursor.0 - read.taken as u64;
+            for (position, datagram) in (first..).zip(self.scratch.drain(..)) {
                 let departure = self.pacer.depart(datagram.arrival, datagram.pcr);
-                self.waiting.push_back((departure, datagram));
+                self.waiting.push_back((departure, position, datagram));
             }
         }
+        let from = self.waiting.front().map_or(*cursor, |(_, position, _)| Cursor(*position));
         if now < self.left + APART {
-            return skipped;
+            return Due { from, skipped };
         }
         let mut length = None;
         while out.len() < AT_ONCE
-            && let Some((departure, datagram)) = self.waiting.front()
+            && let Some((departure, _, datagram)) = self.waiting.front()
             && *departure <= now + EARLY
             && length.is_none_or(|length| length == datagram.bytes.len())
         {
             length = Some(datagram.bytes.len());
-            out.extend(self.waiting.pop_front().map(|(_, datagram)| datagram));
+            out.extend(self.waiting.pop_front().map(|(_, _, datagram)| datagram));
             self.left = now;
         }
-        skipped
+        Due { from, skipped }
     }
 
     /// When the next datagram leaves.
     pub(super) fn next_due(&self, now: Nanos) -> Option<Nanos> {
-        let (departure, _) = self.waiting.front()?;
+        let (departure, _, _) = self.waiting.front()?;
         Some((*departure).max(self.left + APART).max(now))
     }
 }

@@ -87,7 +87,7 @@ impl Lane {
 
     /// The position that the next datagram will have.
     pub fn head(&self) -> u64 {
-        self.head.load(Ordering::Acquire)
+        self.head.load(Ordering::SeqCst)
     }
 
     /// A cursor that sees only what comes from now on.
@@ -132,25 +132,26 @@ impl Lane {
         read
     }
 
-    /// Rings `bell` at every write, for a shard that must not wait for its own clock.
+    /// Rings `bell` at every write, for a shard that must not wait for its own clock. Look at the head once more
+    /// afterwards: what was written before is not rung for.
     pub fn watch(&self, bell: &Arc<Doorbell>) {
         let mut watchers = self.watchers.lock();
         if !watchers.iter().any(|w| Arc::ptr_eq(w, bell)) {
             watchers.push(Arc::clone(bell));
         }
-        self.watched.store(watchers.len() as u64, Ordering::Release);
+        self.watched.store(watchers.len() as u64, Ordering::SeqCst);
     }
 
     /// Stops ringing.
     pub fn unwatch(&self, bell: &Arc<Doorbell>) {
         let mut watchers = self.watchers.lock();
         watchers.retain(|w| !Arc::ptr_eq(w, bell));
-        self.watched.store(watchers.len() as u64, Ordering::Release);
+        self.watched.store(watchers.len() as u64, Ordering::SeqCst);
     }
 
     /// Whether a shard asked to be woken at every write.
     pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Acquire) > 0
+        self.watched.load(Ordering::SeqCst) > 0
     }
 
     /// Counts a reader on another shard than the writer's: its stream has to be polled often enough for it.
@@ -207,8 +208,11 @@ impl LaneWriter {
         if self.staged.is_empty() && self.staged_access.is_empty() {
             return true;
         }
-        let Some(mut ring) = self.lane.ring.try_write() else {
-            return false;
+        let mut ring = match self.lane.ring.try_write() {
+            Some(ring) => ring,
+            // Readers hold it for less than a microsecond, unless the scheduler stops one right there.
+            None if self.staged.len() < STAGED_MOST => return false,
+            None => self.lane.ring.write(),
         };
         for datagram in self.staged.drain(..) {
             ring.bytes += datagram.bytes.len();
@@ -217,7 +221,8 @@ impl LaneWriter {
         ring.access.extend(self.staged_access.drain(..));
         ring.evict(self.bounds, now);
         drop(ring);
-        self.lane.head.store(self.next, Ordering::Release);
+        // Sequentially consistent with `watch`: either this sees the watcher, or the watcher sees this head.
+        self.lane.head.store(self.next, Ordering::SeqCst);
         if self.lane.is_watched() {
             self.lane.watchers.lock().iter().for_each(|bell| bell.ring());
         }
@@ -257,6 +262,8 @@ impl Ring {
 
 /// 64 KiB: 49 full datagrams, so that runs of one block are long and an idle stream holds little.
 const BLOCK: usize = 64 << 10;
+/// Datagrams that wait for a reader to let go before the writer waits for it after all.
+const STAGED_MOST: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -55,8 +55,9 @@ pub trait Outflow: Send + 'static {
     /// Another shard rang: look at the lanes that are watched.
     fn rang(&mut self, now: Nanos);
 
-    /// Sends what is due. `refresh` polls a stream's intake first, where it lives on this shard.
-    fn walk(&mut self, now: Nanos, refresh: &mut dyn FnMut(StreamKey));
+    /// Sends what is due. `refresh` polls a stream's intake first, where it lives on this shard, and answers how
+    /// many datagrams came.
+    fn walk(&mut self, now: Nanos, refresh: &mut dyn FnMut(StreamKey) -> u32);
 
     /// When something is due next.
     fn next_due(&mut self) -> Option<Nanos>;
@@ -85,6 +86,8 @@ pub struct Polled {
     pub datagrams: u32,
     /// Groups of them with more than a millisecond between.
     pub clusters: u32,
+    /// The source had more than one poll takes.
+    pub more: bool,
 }
 
 /// How outputs want their stream to be polled.
@@ -221,12 +224,19 @@ impl<I: Intake> Stream<I> {
         self.polled_at = now;
         self.clusters += polled.clusters;
         self.datagrams += polled.datagrams;
+        if polled.more {
+            self.repoll_at = Some(now);
+        }
         polled.datagrams
     }
 
     fn next_due(&self) -> Option<Nanos> {
         // On a common grid, so that many streams wake the thread together.
-        let tick = self.own_ticks.map(|period| (self.polled_at / period + 1) * period);
+        let tick = match self.own_ticks {
+            Some(period) => Some((self.polled_at / period + 1) * period),
+            // Outputs that leave take their moments with them: until the next review this one is kept.
+            None => self.ticking.then_some(self.polled_at + BACKSTOP),
+        };
         earliest(earliest(self.intake.next_due(), self.repoll_at), tick)
     }
 }
@@ -302,6 +312,8 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                         (stream.burst, stream.repoll_at) = (None, None);
                     }
                     self.register(key);
+                    // A driver that goes leaves the packets of an unfinished datagram behind.
+                    self.outflow.arrived(key, false, now);
                 }
                 Command::Outflow(command) => self.outflow.handle(command, now),
                 Command::Hold(time) => hold(self.clock, time),
@@ -356,7 +368,9 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
             && !stream.armed
             && let Some(socket) = stream.intake.socket()
         {
-            stream.armed = self.poller.rearm(socket, Token(key)).is_ok();
+            // Unknown to the poller when adding it failed for want of memory: then it is added now.
+            let rearmed = self.poller.rearm(socket, Token(key));
+            stream.armed = rearmed.or_else(|_| self.poller.add(socket, Token(key))).is_ok();
         }
     }
 
@@ -365,6 +379,9 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
         for (&key, stream) in &mut self.streams {
             if stream.next_due().is_none_or(|due| due > now) {
                 continue;
+            }
+            if stream.burst.is_none() {
+                stream.repoll_at = None;
             }
             let datagrams = stream.poll(&mut self.tools, now);
             match stream.burst {
@@ -389,11 +406,10 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
     fn walk(&mut self, now: Nanos) {
         let Self { streams, tools, outflow, clock, .. } = self;
         outflow.walk(now, &mut |key| {
-            if let Some(stream) = streams.get_mut(&key) {
-                let now = clock();
-                if now.saturating_sub(stream.polled_at) > FRESH {
-                    stream.poll(tools, now);
-                }
+            let now = clock();
+            match streams.get_mut(&key) {
+                Some(stream) if now.saturating_sub(stream.polled_at) > FRESH => stream.poll(tools, now),
+                _ => 0,
             }
         });
     }
@@ -417,9 +433,9 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
             if ticking != stream.ticking {
                 stream.ticking = ticking;
                 self.outflow.set_ticking(key, ticking, now);
-                if !ticking {
-                    rearm.push(key);
-                }
+            }
+            if !ticking && stream.burst.is_none() {
+                rearm.push(key);
             }
             stream.clusters /= 2;
             stream.datagrams /= 2;
@@ -451,6 +467,8 @@ const FRESH: Nanos = 50_000;
 const SETTLE: Nanos = 300_000;
 /// How often a busy stream without outputs is polled.
 const IDLE_TICKS: u32 = 100;
+/// How long a stream may go without a poll when its outputs' moments are gone.
+const BACKSTOP: Nanos = 50_000_000;
 const BURST: u32 = 4;
 const LARGE_BURST: u32 = 44;
 const LONG_BURST: Nanos = 2_000_000;

@@ -27,8 +27,9 @@ pub struct Inlet {
     pipe: Pipe,
     /// Since when packets wait for a datagram to fill.
     waiting_since: Option<Nanos>,
-    /// A reader held a lane at the last commit.
-    uncommitted: bool,
+    /// When a commit last failed because a reader held a lane, and what nobody was told of since.
+    uncommitted: Option<Nanos>,
+    held_back: u32,
     notices: mpsc::Sender<Notice>,
     health: Arc<InputHealth>,
     rate: Rate,
@@ -87,7 +88,8 @@ impl Inlet {
                 last_arrival: 0,
             },
             waiting_since: None,
-            uncommitted: false,
+            uncommitted: None,
+            held_back: 0,
             notices,
             health,
             rate: Rate::default(),
@@ -100,7 +102,7 @@ impl Inlet {
         for derived in &mut self.pipe.derived {
             done &= derived.commit(now);
         }
-        self.uncommitted = !done;
+        self.uncommitted = (!done).then_some(now);
     }
 
     /// Lets go of the driver and of what it left unfinished.
@@ -141,10 +143,11 @@ impl Intake for Inlet {
         if let Some(driver) = &mut self.driver {
             let (pipe, framer) = (&mut self.pipe, &mut self.framer);
             let stats = Arc::clone(&pipe.stats);
-            let failed = driver.poll(tools, now, &stats, &mut |bytes, arrival| {
+            let (failed, more) = driver.poll(tools, now, &stats, &mut |bytes, arrival| {
                 pipe.arrive(arrival);
                 framer.push(bytes, &mut |datagram| pipe.take(datagram, arrival));
             });
+            self.pipe.polled.more = more;
             if let Some(kind) = failed {
                 self.detach();
                 // Overflow policy: lost; the stall watchdog finds the silent stream.
@@ -156,14 +159,17 @@ impl Intake for Inlet {
         if self.pipe.polled.datagrams > 0 {
             self.pipe.stats.last_packet_ms.store(clock::wall_ms(), Relaxed);
         }
-        self.pipe.polled
+        // Told when it can be seen, not before.
+        self.held_back += self.pipe.polled.datagrams;
+        let datagrams = if self.uncommitted.is_none() { std::mem::take(&mut self.held_back) } else { 0 };
+        Polled { datagrams, ..self.pipe.polled }
     }
 
     fn next_due(&self) -> Option<Nanos> {
         let driver = self.driver.as_ref().and_then(Driver::next_due);
         let derived = self.pipe.derived.iter().filter_map(Derived::waiting_since).min();
         let pack = [self.waiting_since, derived].into_iter().flatten().min().map(|since| since + PACK_WAIT);
-        let retry = self.uncommitted.then_some(self.pipe.last_arrival + COMMIT_RETRY);
+        let retry = self.uncommitted.map(|at| at + COMMIT_RETRY);
         [driver, pack, retry].into_iter().flatten().min()
     }
 

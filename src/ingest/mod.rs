@@ -59,17 +59,17 @@ impl Driver {
         }
     }
 
-    /// Hands over what is there and says what went wrong.
+    /// Hands over what is there, and says what went wrong and whether there is more.
     fn poll(
         &mut self,
         tools: &mut Tools,
         now: Nanos,
         stats: &InputStats,
         feed: &mut Feed<'_>,
-    ) -> Option<NoticeKind> {
+    ) -> (Option<NoticeKind>, bool) {
         match self {
             Self::Udp(udp) => udp.poll(tools, now, stats, feed),
-            Self::File(file) => file.poll(now, feed),
+            Self::File(file) => (file.poll(now, feed), false),
         }
     }
 

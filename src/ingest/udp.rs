@@ -86,13 +86,14 @@ impl UdpDriver {
         now: Nanos,
         stats: &InputStats,
         feed: &mut Feed<'_>,
-    ) -> Option<NoticeKind> {
+    ) -> (Option<NoticeKind>, bool) {
+        let mut more = true;
         for _ in 0..BATCHES {
             let count = match tools.receiver.receive(&self.socket) {
                 Ok(count) => count,
                 Err(error) => {
                     let reason = format!("cannot receive on {}: {error}", self.local_addr());
-                    return Some(NoticeKind::Failed { reason, retryable: true });
+                    return (Some(NoticeKind::Failed { reason, retryable: true }), false);
                 }
             };
             for i in 0..count {
@@ -118,6 +119,7 @@ impl UdpDriver {
                 }
             }
             if count < FULL_BATCH {
+                more = false;
                 break;
             }
         }
@@ -125,7 +127,7 @@ impl UdpDriver {
             reorder.expire(now, &mut |payload| feed(payload, now));
             self.count_rtp(stats);
         }
-        None
+        (None, more)
     }
 
     fn admit(&mut self, from: SocketAddr, at: Nanos) -> bool {

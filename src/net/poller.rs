@@ -176,7 +176,8 @@ impl Doorbell {
         // SAFETY: reads eight bytes into `count`.
         unsafe { libc::read(self.fd.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
         // Cleared after the read and before the shard looks at its queues: a ring from here on writes again.
-        self.rung.store(false, Ordering::Release);
+        // A swap, so that the look at the queues cannot move in front of it.
+        self.rung.swap(false, Ordering::AcqRel);
         true
     }
 }

@@ -17,6 +17,8 @@ pub struct Receiver {
     headers: Vec<libc::mmsghdr>,
     /// What to take from a wall-clock stamp to get the monotonic clock.
     wall_offset: u64,
+    /// When the last batch was taken.
+    read_at: u64,
 }
 
 /// What one recvmmsg entry brought: one datagram, or several equal ones that the kernel joined (UDP_GRO).
@@ -58,6 +60,7 @@ impl Receiver {
             iovecs: vec![iovec; BATCH],
             headers: vec![header; BATCH],
             wall_offset: 0,
+            read_at: 0,
         };
         for i in 0..BATCH {
             receiver.iovecs[i] =
@@ -95,7 +98,8 @@ impl Receiver {
                 _ => Err(error),
             };
         }
-        self.wall_offset = clock::realtime().wrapping_sub(clock::now());
+        self.read_at = clock::now();
+        self.wall_offset = clock::realtime().wrapping_sub(self.read_at);
         Ok(n as usize)
     }
 
@@ -106,10 +110,12 @@ impl Receiver {
         let facts = Facts::read(&self.controls[i].0[..header.msg_hdr.msg_controllen.min(CONTROL)]);
         let from = self.names[i].decode().map(unmapped);
         self.reset(i);
-        let arrival = match facts.stamp {
-            Some(wall) => wall.wrapping_sub(self.wall_offset),
-            None => clock::now(),
-        };
+        // A stamp from before a step of the wall clock is off by that step (a stamp of the future wraps).
+        let arrival = facts
+            .stamp
+            .map(|wall| wall.wrapping_sub(self.wall_offset))
+            .filter(|at| self.read_at.wrapping_sub(*at) <= STAMP_AGE)
+            .unwrap_or(self.read_at);
         Message {
             bytes: &self.buffers[i * SLOT..i * SLOT + length],
             segment: facts.segment.unwrap_or(length),
@@ -180,6 +186,8 @@ pub(super) const BATCH: usize = 32;
 const SLOT: usize = 65_536;
 const CONTROL: usize = 96;
 const HEAD: usize = 16;
+/// Longer than any datagram waits in a socket that is polled.
+const STAMP_AGE: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

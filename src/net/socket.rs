@@ -64,6 +64,11 @@ impl SocketError {
         move |source| Self { step, source }
     }
 
+    /// Whether somebody else has the port.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
     /// Whether trying again can help without a change of the configuration: everything but a lack of rights
     /// and arguments that the kernel finds senseless.
     pub fn is_retryable(&self) -> bool {
@@ -165,8 +170,10 @@ pub(super) fn sender(options: &SendOptions) -> Result<Socket, SocketError> {
     socket.set_nonblocking(true).map_err(SocketError::at("make the socket non-blocking"))?;
     grow(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)
         .map_err(SocketError::at("set the send buffer"))?;
-    // The receive side only holds ICMP errors: a few hundred are enough, the rest may drop.
+    // The receive side only holds ICMP errors: a few hundred are enough, the rest may drop. Datagrams that
+    // somebody sends here would fill it and keep the errors out, so a filter refuses them all.
     let _ = socket.set_recv_buffer_size(64 << 10);
+    refuse_datagrams(&socket).map_err(SocketError::at("refuse what is sent here"))?;
     let (level, discover, errors, ttl, multicast_ttl, multicast_if) = if options.v6 {
         (
             libc::IPPROTO_IPV6,
@@ -222,7 +229,7 @@ pub(super) fn sender(options: &SendOptions) -> Result<Socket, SocketError> {
 
 pub(super) fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
     // SAFETY: passes the bytes of `value` with their true length; every use hands over the type that the
-    // option takes (an int, or ip_mreqn).
+    // option takes (an int, or the struct that it names).
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -233,6 +240,13 @@ pub(super) fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, val
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches the filter `return 0` (classic BPF): nothing is received; the error queue is not filtered.
+fn refuse_datagrams(socket: &Socket) -> io::Result<()> {
+    let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, filter)
 }
 
 /// Sets a buffer, past the administrator's limit where we have the right; answers what was granted.

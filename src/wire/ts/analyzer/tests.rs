@@ -1,3 +1,5 @@
+//! Streams with one thing wrong or unusual each, and what the analyzer says of them.
+
 use super::*;
 use crate::wire::ts::codec::Kind;
 use crate::wire::ts::packet::{PCR_WRAP, SYNC, pcr_delta, set_pcr};

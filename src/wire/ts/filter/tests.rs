@@ -1,3 +1,5 @@
+//! Real streams through every filter: what must be gone is gone, what must stay is untouched.
+
 use super::kind::LABEL;
 use super::*;
 use crate::wire::ts::packet::{Continuity, Counter, set_pcr};

@@ -1,3 +1,5 @@
+//! Real streams and made ones, looped: what restamping changes, and that it changes nothing else.
+
 use super::*;
 use crate::wire::ts::samples::{SAMPLES, damaged, ffprobe};
 

@@ -1,6 +1,9 @@
 //! The one who decides: writes of the API, news from shards, dials that ended and time enter; commands to shards
 //! and the board leave. Never waits for a dial or a shard.
 
+mod attempts;
+mod view;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -136,15 +139,6 @@ impl Director {
             tokio::select! {
                 biased;
                 _ = stopping.changed() => break,
-                Some(command) = commands.recv() => self.obey(command),
-                Some(notice) = ingest.recv() => self.hear_source(notice),
-                Some(notice) = egress.recv() => self.hear_output(notice),
-                Some(done) = self.dials.join_next(), if !self.dials.is_empty() => {
-                    // An aborted attempt was booked when it was aborted.
-                    if let Ok(dialled) = done {
-                        self.dialled(dialled);
-                    }
-                }
                 _ = look.tick() => {
                     looks = looks.wrapping_add(1);
                     self.streams.catch_up();
@@ -156,6 +150,15 @@ impl Director {
                 () = tokio::time::sleep(wait) => {
                     for (id, action) in self.keeper.expire(clock::now(), fastrand::f64) {
                         self.act(id, action);
+                    }
+                }
+                Some(command) = commands.recv() => self.obey(command),
+                Some(notice) = ingest.recv() => self.hear_source(notice),
+                Some(notice) = egress.recv() => self.hear_output(notice),
+                Some(done) = self.dials.join_next(), if !self.dials.is_empty() => {
+                    // An aborted attempt was booked when it was aborted.
+                    if let Ok(dialled) = done {
+                        self.dialled(dialled);
                     }
                 }
             }
@@ -172,8 +175,14 @@ impl Director {
             self.tell(id, Event::Stop);
         }
         self.streams.catch_up();
-        // Shards take their commands within a millisecond; a file's thread writes out what it holds.
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        // Shards take their commands within milliseconds; a file's thread writes out what it holds.
+        for _ in 0..FILE_DRAIN {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.streams.catch_up();
+            if self.streams.are_files_closed() {
+                break;
+            }
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -326,148 +335,6 @@ impl Director {
         self.show(id);
     }
 
-    fn dial(&mut self, id: Id, attempt: Attempt) {
-        self.give_up(id);
-        self.under_way.insert(id, UnderWay { attempt, task: None });
-        if self.budget.request(&self.host(id), id) == Grant::Granted {
-            self.begin(id);
-        }
-    }
-
-    /// Begins an attempt whose turn it is.
-    fn begin(&mut self, id: Id) {
-        let Some(attempt) = self.under_way.get(&id).map(|u| u.attempt) else { return };
-        let defaults = self.defaults.clone();
-        let task = match id {
-            Id::Input(input) => {
-                let Some(spec) = self.store.input(input).cloned() else { return };
-                self.dials.spawn(async move {
-                    let outcome = dial::source(&spec.url, &defaults).await.map(Made::Source);
-                    Dialled { id, attempt, outcome }
-                })
-            }
-            Id::Output(input, output) => {
-                let (Some(spec), Some(card)) =
-                    (self.store.output(input, output).cloned(), self.board.output(input, output))
-                else {
-                    return;
-                };
-                let (lane, stats) = (self.streams.nowhere(), Arc::clone(card.stats()));
-                self.dials.spawn(async move {
-                    let way = dial::way(output, input, &spec.url, &defaults, lane, stats).await;
-                    let outcome = way.map(|way| way.map_or(Made::File, |way| Made::Way(Box::new(way))));
-                    Dialled { id, attempt, outcome }
-                })
-            }
-        };
-        if let Some(under_way) = self.under_way.get_mut(&id) {
-            under_way.task = Some(task);
-        }
-    }
-
-    /// Ends an attempt that is under way or waits for its turn.
-    fn give_up(&mut self, id: Id) {
-        if let Some(under_way) = self.under_way.remove(&id)
-            && let Some(task) = under_way.task
-        {
-            task.abort();
-        }
-        if let Some(next) = self.budget.release(&id) {
-            self.begin(next);
-        }
-    }
-
-    fn dialled(&mut self, dialled: Dialled) {
-        let Dialled { id, attempt, outcome } = dialled;
-        if self.under_way.get(&id).is_none_or(|u| u.attempt != attempt) {
-            return;
-        }
-        self.give_up(id);
-        let outcome = outcome.map_err(|error| (error.class(), error.to_string()));
-        let connected = outcome.and_then(|made| self.connect(id, attempt, made));
-        match connected {
-            Ok(()) => self.tell(id, Event::Connected { attempt, answering: false }),
-            Err((class, reason)) => {
-                self.log(id, Level::Error, reason.clone());
-                self.tell(id, Event::Failed { attempt, class, reason });
-            }
-        }
-    }
-
-    /// Puts what an attempt made to work.
-    fn connect(&mut self, id: Id, attempt: Attempt, made: Made) -> Result<(), (Class, String)> {
-        let retry = |error: &dyn std::fmt::Display| (Class::Retry, error.to_string());
-        match (id, made) {
-            (Id::Input(input), Made::Source(source)) => {
-                if let Some((requested, granted)) = source.buffer {
-                    self.note_buffer(input, requested, granted);
-                }
-                self.streams.feed(input, source.driver, attempt.number()).map_err(|e| retry(&e))
-            }
-            (Id::Output(input, output), Made::Way(way)) => {
-                let filter = self.store.output(input, output).and_then(|spec| transform(&spec.url).cloned());
-                self.count_neighbour(output, &way);
-                let sink = Sink::Datagrams(Box::new(way.target));
-                self.streams.attach(output, input, filter, sink).map_err(|e| retry(&e))
-            }
-            (Id::Output(input, output), Made::File) => {
-                let (Some(spec), Some(card)) =
-                    (self.store.output(input, output), self.board.output(input, output))
-                else {
-                    return Err((Class::Bug, DialError::Broken.to_string()));
-                };
-                let OutputUrl::File(file) = &spec.url else {
-                    return Err((Class::Bug, DialError::Broken.to_string()));
-                };
-                let target = self.file_target(output, file, &card);
-                let filter = file.transform.clone();
-                self.streams
-                    .attach(output, input, filter, Sink::File(Box::new(target)))
-                    .map_err(|e| retry(&e))
-            }
-            _ => Err((Class::Bug, DialError::Broken.to_string())),
-        }
-    }
-
-    fn file_target(&self, key: OutputId, file: &FileOutput, card: &OutputCard) -> FileTarget {
-        FileTarget {
-            key,
-            lane: self.streams.nowhere(),
-            stats: Arc::clone(card.stats()),
-            create: Box::new(dial::files(file, Arc::clone(&self.defaults.roots))),
-            rotate_bytes: file.rotate_bytes,
-            rotate_after: file.rotate_after,
-        }
-    }
-
-    fn close(&mut self, id: Id, attempt: Attempt) {
-        if self.under_way.get(&id).is_some_and(|u| u.attempt == attempt) {
-            self.give_up(id);
-        }
-        match id {
-            Id::Input(input) => self.streams.starve(input),
-            Id::Output(_, output) => {
-                self.streams.detach(output);
-                self.neighbours.leave(output);
-            }
-        }
-    }
-
-    fn host(&self, id: Id) -> String {
-        let host = match id {
-            Id::Input(input) => self.store.input(input).map(|spec| match &spec.url {
-                InputUrl::Udp(udp) => udp.host.clone(),
-                InputUrl::Rtp(rtp) => rtp.udp.host.clone(),
-                InputUrl::File(_) => String::new(),
-            }),
-            Id::Output(input, output) => self.store.output(input, output).map(|spec| match &spec.url {
-                OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.host.clone(),
-                OutputUrl::File(_) => String::new(),
-            }),
-        };
-        host.unwrap_or_default()
-    }
-
     fn hear_source(&mut self, notice: ingest::Notice) {
         let id = Id::Input(notice.stream);
         let Some(attempt) = self.keeper.machine(&id).and_then(|m| m.attempt()) else { return };
@@ -491,6 +358,9 @@ impl Director {
         let Some(input) = self.outputs.get(&notice.output).map(|seen| seen.input) else { return };
         let id = Id::Output(input, notice.output);
         let Some(attempt) = self.keeper.machine(&id).and_then(|m| m.attempt()) else { return };
+        if attempt.number() != notice.attempt {
+            return;
+        }
         let errno = |errno: i32| std::io::Error::from_raw_os_error(errno);
         match notice.kind {
             egress::NoticeKind::NoSocket { reason, retryable } => {
@@ -521,139 +391,6 @@ impl Director {
                         "the path refuses segmentation by the kernel ({error}): datagrams are sent one by one"
                     ),
                 );
-            }
-        }
-    }
-
-    fn note_buffer(&self, input: InputId, requested: usize, granted: usize) {
-        let Some(card) = self.board.input(input) else { return };
-        let stats = card.card.stats();
-        stats.rcvbuf_requested.store(requested as u64, Relaxed);
-        stats.rcvbuf_granted.store(granted as u64, Relaxed);
-        if granted < requested {
-            let message = format!(
-                "receive buffer: asked for {requested} bytes, granted {granted}; raise net.core.rmem_max"
-            );
-            self.log(Id::Input(input), Level::Warning, message);
-        }
-    }
-
-    fn count_neighbour(&mut self, output: OutputId, way: &Way) {
-        if !way.route.on_link {
-            return self.neighbours.leave(output);
-        }
-        let used = self.neighbours.join(output, way.target.destination.ip());
-        let limit = net::neighbour_limit(way.target.destination.is_ipv6());
-        if let Some(limit) = limit
-            && used > limit
-            && !std::mem::replace(&mut self.neighbours.warned, true)
-        {
-            tracing::warn!(
-                used,
-                limit,
-                "outputs use more on-link neighbours than the kernel's table holds: raise net.ipv4.neigh.default.gc_thresh3"
-            );
-        }
-    }
-
-    fn look_at_inputs(&mut self) {
-        for card in self.board.inputs(0, usize::MAX) {
-            let input = card.card.spec().id;
-            let id = Id::Input(input);
-            let packets = card.card.stats().packets.load(Relaxed);
-            let Some(seen) = self.inputs.get_mut(&input) else { continue };
-            if std::mem::replace(&mut seen.packets, packets) != packets {
-                self.note_flow(id);
-            }
-            let live = self.keeper.machine(&id).is_some_and(|m| m.state() == State::Live);
-            let Some(seen) = self.inputs.get_mut(&input) else { continue };
-            if std::mem::replace(&mut seen.live, live) != live {
-                let event = if live { Event::SourceBack } else { Event::SourceGone };
-                for output in card.outputs() {
-                    self.tell(Id::Output(input, output.spec().id), event.clone());
-                }
-            }
-        }
-    }
-
-    fn look_at_outputs(&mut self) {
-        let now = clock::wall_ms();
-        for card in self.board.inputs(0, usize::MAX) {
-            for output in card.outputs() {
-                let spec = output.spec();
-                let Some(seen) = self.outputs.get_mut(&spec.id) else { continue };
-                let stats = output.stats();
-                let moved = replace(&mut seen.datagrams, stats.datagrams.load(Relaxed));
-                let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
-                let refusing = is_refusing(&output, now);
-                let turned = std::mem::replace(&mut seen.refusing, refusing) != refusing;
-                let id = Id::Output(spec.input_id, spec.id);
-                if skipped > 0 {
-                    self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
-                }
-                if moved > 0 {
-                    self.note_flow(id);
-                }
-                if turned {
-                    self.show(id);
-                }
-            }
-        }
-    }
-
-    /// Shows a machine's state on the board and logs a change of it.
-    fn show(&mut self, id: Id) {
-        let Some(machine) = self.keeper.machine(&id) else { return };
-        let (then, wall) = self.epoch;
-        let mut status = machine.status(|at| {
-            if at >= then {
-                wall + Duration::from_nanos(at - then)
-            } else {
-                wall - Duration::from_nanos(then - at)
-            }
-        });
-        match id {
-            Id::Input(input) => {
-                let Some(card) = self.board.input(input) else { return };
-                if card.card.peek(|old| old.state != status.state) {
-                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
-                }
-                card.card.set_status(status);
-            }
-            Id::Output(input, output) => {
-                let Some(card) = self.board.output(input, output) else { return };
-                if status.state == State::Sending && is_refusing(&card, clock::wall_ms()) {
-                    status.reason = "peer refuses (ICMP)".into();
-                } else if status.state == State::Sending {
-                    let packets = card.stats().packets_per_datagram.load(Relaxed);
-                    if packets > 0 {
-                        status.reason = format!("{packets} packets per datagram: the path carries no more");
-                    }
-                }
-                if card.peek(|old| (old.state, &old.reason) != (status.state, &status.reason)) {
-                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
-                }
-                card.set_status(status);
-            }
-        }
-    }
-
-    fn log(&self, id: Id, level: Level, message: String) {
-        match level {
-            Level::Error | Level::Warning => tracing::warn!(?id, "{message}"),
-            _ => tracing::debug!(?id, "{message}"),
-        }
-        let event = self.board.event(level, message, clock::wall());
-        match id {
-            Id::Input(input) => {
-                if let Some(card) = self.board.input(input) {
-                    card.card.log(event);
-                }
-            }
-            Id::Output(input, output) => {
-                if let Some(card) = self.board.output(input, output) {
-                    card.log(event);
-                }
             }
         }
     }
@@ -695,36 +432,6 @@ impl Director {
     }
 }
 
-impl Neighbours {
-    /// Books an output's neighbour and answers how many different ones are in use.
-    fn join(&mut self, output: OutputId, neighbour: IpAddr) -> usize {
-        self.leave(output);
-        *self.used.entry(neighbour).or_default() += 1;
-        self.by_output.insert(output, neighbour);
-        self.used.len()
-    }
-
-    fn leave(&mut self, output: OutputId) {
-        let Some(neighbour) = self.by_output.remove(&output) else { return };
-        if let Some(users) = self.used.get_mut(&neighbour) {
-            *users -= 1;
-            if *users == 0 {
-                self.used.remove(&neighbour);
-            }
-        }
-    }
-}
-
-/// Puts a counter's new value in place and answers by how much it grew.
-fn replace(counter: &mut u64, value: u64) -> u64 {
-    value.saturating_sub(std::mem::replace(counter, value))
-}
-
-fn is_refusing(output: &OutputCard, now_ms: u64) -> bool {
-    let last = output.stats().last_icmp_ms.load(Relaxed);
-    last > 0 && now_ms.saturating_sub(last) < REFUSING_MS
-}
-
 /// Store and board always hold the same objects.
 fn gone() -> Refusal {
     Refusal::NotFound("it was deleted".into())
@@ -737,29 +444,10 @@ fn event_for(desired: Desired) -> Event {
     }
 }
 
-fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
-    match url {
-        OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
-        OutputUrl::File(file) => file.transform.as_ref(),
-    }
-}
-
-fn level_of(state: State) -> Level {
-    match state {
-        State::Stalled | State::Backoff => Level::Warning,
-        State::Failed => Level::Error,
-        _ => Level::Info,
-    }
-}
-
-fn describe(state: State, reason: &str) -> String {
-    if reason.is_empty() { format!("{state:?}") } else { format!("{state:?}: {reason}") }
-}
-
+/// Looks, 50 ms apart, at whether files are closed when the engine stops: 3 s.
+const FILE_DRAIN: usize = 60;
 const LOOK: Duration = Duration::from_millis(100);
 const OUTPUTS_EVERY: u32 = 5;
 /// Longest sleep without anything to do.
 const IDLE: Nanos = 3_600_000_000_000;
-/// How long after an ICMP error an output counts as refused.
-const REFUSING_MS: u64 = 5_000;
 const LOCAL_RETRY: Duration = Duration::from_millis(500);

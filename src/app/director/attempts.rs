@@ -1,0 +1,214 @@
+//! Attempts of the director: dials begin within their budget and end in a driver that feeds or a target that is walked.
+//! Never decides whether to try again.
+
+use super::*;
+
+impl Director {
+    pub(super) fn dial(&mut self, id: Id, attempt: Attempt) {
+        self.give_up(id);
+        self.under_way.insert(id, UnderWay { attempt, task: None });
+        if self.budget.request(&self.host(id), id) == Grant::Granted {
+            self.begin(id);
+        }
+    }
+
+    /// Begins an attempt whose turn it is.
+    pub(super) fn begin(&mut self, id: Id) {
+        let Some(attempt) = self.under_way.get(&id).map(|u| u.attempt) else { return };
+        let defaults = self.defaults.clone();
+        let task = match id {
+            Id::Input(input) => {
+                let Some(spec) = self.store.input(input).cloned() else { return };
+                self.dials.spawn(async move {
+                    let outcome = dial::source(&spec.url, &defaults).await.map(Made::Source);
+                    Dialled { id, attempt, outcome }
+                })
+            }
+            Id::Output(input, output) => {
+                let (Some(spec), Some(card)) =
+                    (self.store.output(input, output).cloned(), self.board.output(input, output))
+                else {
+                    return;
+                };
+                let (lane, stats) = (self.streams.nowhere(), Arc::clone(card.stats()));
+                self.dials.spawn(async move {
+                    let number = attempt.number();
+                    let way = dial::way((output, number), input, &spec.url, &defaults, lane, stats).await;
+                    let outcome = way.map(|way| way.map_or(Made::File, |way| Made::Way(Box::new(way))));
+                    Dialled { id, attempt, outcome }
+                })
+            }
+        };
+        if let Some(under_way) = self.under_way.get_mut(&id) {
+            under_way.task = Some(task);
+        }
+    }
+
+    /// Ends an attempt that is under way or waits for its turn.
+    pub(super) fn give_up(&mut self, id: Id) {
+        if let Some(under_way) = self.under_way.remove(&id)
+            && let Some(task) = under_way.task
+        {
+            task.abort();
+        }
+        if let Some(next) = self.budget.release(&id) {
+            self.begin(next);
+        }
+    }
+
+    pub(super) fn dialled(&mut self, dialled: Dialled) {
+        let Dialled { id, attempt, outcome } = dialled;
+        if self.under_way.get(&id).is_none_or(|u| u.attempt != attempt) {
+            return;
+        }
+        self.give_up(id);
+        let outcome = outcome.map_err(|error| (error.class(), error.to_string()));
+        let connected = outcome.and_then(|made| self.connect(id, attempt, made));
+        match connected {
+            Ok(()) => self.tell(id, Event::Connected { attempt, answering: false }),
+            Err((class, reason)) => {
+                self.log(id, Level::Error, reason.clone());
+                self.tell(id, Event::Failed { attempt, class, reason });
+            }
+        }
+    }
+
+    /// Puts what an attempt made to work.
+    pub(super) fn connect(&mut self, id: Id, attempt: Attempt, made: Made) -> Result<(), (Class, String)> {
+        let retry = |error: &dyn std::fmt::Display| (Class::Retry, error.to_string());
+        match (id, made) {
+            (Id::Input(input), Made::Source(source)) => {
+                if let Some((requested, granted)) = source.buffer {
+                    self.note_buffer(input, requested, granted);
+                }
+                self.streams.feed(input, source.driver, attempt.number()).map_err(|e| retry(&e))
+            }
+            (Id::Output(input, output), Made::Way(way)) => {
+                let filter = self.store.output(input, output).and_then(|spec| transform(&spec.url).cloned());
+                self.count_neighbour(output, &way);
+                let sink = Sink::Datagrams(Box::new(way.target));
+                self.streams.attach(output, input, filter, sink).map_err(|e| retry(&e))
+            }
+            (Id::Output(input, output), Made::File) => {
+                let (Some(spec), Some(card)) =
+                    (self.store.output(input, output), self.board.output(input, output))
+                else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                let OutputUrl::File(file) = &spec.url else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                let target = self.file_target(output, attempt, file, &card);
+                let filter = file.transform.clone();
+                self.streams
+                    .attach(output, input, filter, Sink::File(Box::new(target)))
+                    .map_err(|e| retry(&e))
+            }
+            _ => Err((Class::Bug, DialError::Broken.to_string())),
+        }
+    }
+
+    pub(super) fn file_target(
+        &self,
+        key: OutputId,
+        attempt: Attempt,
+        file: &FileOutput,
+        card: &OutputCard,
+    ) -> FileTarget {
+        FileTarget {
+            key,
+            attempt: attempt.number(),
+            lane: self.streams.nowhere(),
+            stats: Arc::clone(card.stats()),
+            create: Box::new(dial::files(file, Arc::clone(&self.defaults.roots))),
+            rotate_bytes: file.rotate_bytes,
+            rotate_after: file.rotate_after,
+        }
+    }
+
+    pub(super) fn close(&mut self, id: Id, attempt: Attempt) {
+        if self.under_way.get(&id).is_some_and(|u| u.attempt == attempt) {
+            self.give_up(id);
+        }
+        match id {
+            Id::Input(input) => self.streams.starve(input),
+            Id::Output(_, output) => {
+                self.streams.detach(output);
+                self.neighbours.leave(output);
+            }
+        }
+    }
+
+    pub(super) fn host(&self, id: Id) -> String {
+        let host = match id {
+            Id::Input(input) => self.store.input(input).map(|spec| match &spec.url {
+                InputUrl::Udp(udp) => udp.host.clone(),
+                InputUrl::Rtp(rtp) => rtp.udp.host.clone(),
+                InputUrl::File(_) => String::new(),
+            }),
+            Id::Output(input, output) => self.store.output(input, output).map(|spec| match &spec.url {
+                OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.host.clone(),
+                OutputUrl::File(_) => String::new(),
+            }),
+        };
+        host.unwrap_or_default()
+    }
+
+    pub(super) fn note_buffer(&self, input: InputId, requested: usize, granted: usize) {
+        let Some(card) = self.board.input(input) else { return };
+        let stats = card.card.stats();
+        stats.rcvbuf_requested.store(requested as u64, Relaxed);
+        stats.rcvbuf_granted.store(granted as u64, Relaxed);
+        if granted < requested {
+            let message = format!(
+                "receive buffer: asked for {requested} bytes, granted {granted}; raise net.core.rmem_max"
+            );
+            self.log(Id::Input(input), Level::Warning, message);
+        }
+    }
+
+    pub(super) fn count_neighbour(&mut self, output: OutputId, way: &Way) {
+        if !way.route.on_link {
+            return self.neighbours.leave(output);
+        }
+        let used = self.neighbours.join(output, way.target.destination.ip());
+        let limit = net::neighbour_limit(way.target.destination.is_ipv6());
+        if let Some(limit) = limit
+            && used > limit
+            && !std::mem::replace(&mut self.neighbours.warned, true)
+        {
+            tracing::warn!(
+                used,
+                limit,
+                "outputs use more on-link neighbours than the kernel's table holds: raise net.ipv4.neigh.default.gc_thresh3"
+            );
+        }
+    }
+}
+
+impl Neighbours {
+    /// Books an output's neighbour and answers how many different ones are in use.
+    fn join(&mut self, output: OutputId, neighbour: IpAddr) -> usize {
+        self.leave(output);
+        *self.used.entry(neighbour).or_default() += 1;
+        self.by_output.insert(output, neighbour);
+        self.used.len()
+    }
+
+    fn leave(&mut self, output: OutputId) {
+        let Some(neighbour) = self.by_output.remove(&output) else { return };
+        if let Some(users) = self.used.get_mut(&neighbour) {
+            *users -= 1;
+            if *users == 0 {
+                self.used.remove(&neighbour);
+            }
+        }
+    }
+}
+
+fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
+    match url {
+        OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
+        OutputUrl::File(file) => file.transform.as_ref(),
+    }
+}

@@ -1,0 +1,133 @@
+//! What the director sees and shows: counters are looked at, machines hear that data moved, the board and the logs
+//! learn what changed. Decides nothing.
+
+use super::*;
+
+impl Director {
+    pub(super) fn look_at_inputs(&mut self) {
+        for card in self.board.inputs(0, usize::MAX) {
+            let input = card.card.spec().id;
+            let id = Id::Input(input);
+            let packets = card.card.stats().packets.load(Relaxed);
+            let Some(seen) = self.inputs.get_mut(&input) else { continue };
+            if std::mem::replace(&mut seen.packets, packets) != packets {
+                self.note_flow(id);
+            }
+            let live = self.keeper.machine(&id).is_some_and(|m| m.state() == State::Live);
+            let Some(seen) = self.inputs.get_mut(&input) else { continue };
+            if std::mem::replace(&mut seen.live, live) != live {
+                let event = if live { Event::SourceBack } else { Event::SourceGone };
+                for output in card.outputs() {
+                    self.tell(Id::Output(input, output.spec().id), event.clone());
+                }
+            }
+        }
+    }
+
+    pub(super) fn look_at_outputs(&mut self) {
+        let now = clock::wall_ms();
+        for card in self.board.inputs(0, usize::MAX) {
+            for output in card.outputs() {
+                let spec = output.spec();
+                let Some(seen) = self.outputs.get_mut(&spec.id) else { continue };
+                let stats = output.stats();
+                let moved = replace(&mut seen.datagrams, stats.datagrams.load(Relaxed));
+                let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
+                let refusing = is_refusing(&output, now);
+                let turned = std::mem::replace(&mut seen.refusing, refusing) != refusing;
+                let id = Id::Output(spec.input_id, spec.id);
+                if skipped > 0 {
+                    self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
+                }
+                if moved > 0 {
+                    self.note_flow(id);
+                }
+                if turned {
+                    self.show(id);
+                }
+            }
+        }
+    }
+
+    /// Shows a machine's state on the board and logs a change of it.
+    pub(super) fn show(&mut self, id: Id) {
+        let Some(machine) = self.keeper.machine(&id) else { return };
+        let (then, wall) = self.epoch;
+        let mut status = machine.status(|at| {
+            if at >= then {
+                wall + Duration::from_nanos(at - then)
+            } else {
+                wall - Duration::from_nanos(then - at)
+            }
+        });
+        match id {
+            Id::Input(input) => {
+                let Some(card) = self.board.input(input) else { return };
+                if card.card.peek(|old| old.state != status.state) {
+                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
+                }
+                card.card.set_status(status);
+            }
+            Id::Output(input, output) => {
+                let Some(card) = self.board.output(input, output) else { return };
+                if status.state == State::Sending && is_refusing(&card, clock::wall_ms()) {
+                    status.reason = "peer refuses (ICMP)".into();
+                } else if status.state == State::Sending {
+                    let packets = card.stats().packets_per_datagram.load(Relaxed);
+                    if packets > 0 {
+                        status.reason = format!("{packets} packets per datagram: the path carries no more");
+                    }
+                }
+                if card.peek(|old| (old.state, &old.reason) != (status.state, &status.reason)) {
+                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
+                }
+                card.set_status(status);
+            }
+        }
+    }
+
+    pub(super) fn log(&self, id: Id, level: Level, message: String) {
+        match level {
+            Level::Error | Level::Warning => tracing::warn!(?id, "{message}"),
+            _ => tracing::debug!(?id, "{message}"),
+        }
+        let event = self.board.event(level, message, clock::wall());
+        match id {
+            Id::Input(input) => {
+                if let Some(card) = self.board.input(input) {
+                    card.card.log(event);
+                }
+            }
+            Id::Output(input, output) => {
+                if let Some(card) = self.board.output(input, output) {
+                    card.log(event);
+                }
+            }
+        }
+    }
+}
+
+/// Puts a counter's new value in place and answers by how much it grew.
+fn replace(counter: &mut u64, value: u64) -> u64 {
+    value.saturating_sub(std::mem::replace(counter, value))
+}
+
+fn is_refusing(output: &OutputCard, now_ms: u64) -> bool {
+    let last = output.stats().last_icmp_ms.load(Relaxed);
+    last > 0 && now_ms.saturating_sub(last) < REFUSING_MS
+}
+
+fn level_of(state: State) -> Level {
+    match state {
+        State::Stalled | State::Backoff => Level::Warning,
+        State::Failed => Level::Error,
+        _ => Level::Info,
+    }
+}
+
+fn describe(state: State, reason: &str) -> String {
+    if reason.is_empty() { format!("{state:?}") } else { format!("{state:?}: {reason}") }
+}
+
+/// How long after an ICMP error an output counts as refused.
+const REFUSING_MS: u64 = 5_000;
