@@ -79,6 +79,7 @@ pub(super) struct SeenOutput {
     datagrams: u64,
     skipped: u64,
     refusing: bool,
+    packets_per_datagram: u64,
 }
 
 /// An attempt that runs or waits for its turn.
@@ -264,7 +265,13 @@ impl Director {
     /// Shows an output of the store and starts it when it shall run.
     fn add_output(&mut self, spec: &Arc<OutputSpec>) -> Option<Arc<OutputCard>> {
         let card = self.board.add_output(Arc::clone(spec), clock::wall())?;
-        let seen = SeenOutput { input: spec.input_id, datagrams: 0, skipped: 0, refusing: false };
+        let seen = SeenOutput {
+            input: spec.input_id,
+            datagrams: 0,
+            skipped: 0,
+            refusing: false,
+            packets_per_datagram: 0,
+        };
         self.outputs.insert(spec.id, seen);
         let id = Id::Output(spec.input_id, spec.id);
         self.keeper.insert(id, self.output_policy(spec), clock::now());

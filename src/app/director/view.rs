@@ -34,7 +34,10 @@ impl Director {
                 let moved = replace(&mut seen.datagrams, stats.datagrams.load(Relaxed));
                 let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
                 let refusing = is_refusing(&output, now);
-                let turned = std::mem::replace(&mut seen.refusing, refusing) != refusing;
+                let packets = stats.packets_per_datagram.load(Relaxed);
+                let icmp = std::mem::replace(&mut seen.refusing, refusing) != refusing;
+                let size = std::mem::replace(&mut seen.packets_per_datagram, packets) != packets;
+                let turned = icmp || size;
                 let id = Id::Output(spec.input_id, spec.id);
                 if skipped > 0 {
                     self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
