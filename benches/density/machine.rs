@@ -34,7 +34,7 @@ impl Machine {
         &self.cpus[self.cpus.len() - 1..]
     }
 
-    /// Where tools with many processes, and an engine with several shards, run.
+    /// Where tools of users, an engine beside them, and an engine with several shards run.
     pub(crate) fn all(&self) -> &[usize] {
         &self.cpus
     }

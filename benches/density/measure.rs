@@ -493,8 +493,10 @@ impl fmt::Display for Pair {
     }
 }
 
+/// Where the engine runs: on one CPU like the built-in references, and free like the tools of users, which
+/// the scheduler puts beside the sink where waking it is cheap.
 fn engine_cpus<'a>(options: &Options, machine: &'a Machine) -> &'a [usize] {
-    if options.shards > 1 { machine.all() } else { machine.one() }
+    if options.shards > 1 || options.is_external() { machine.all() } else { machine.one() }
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -93,10 +93,14 @@ impl Options {
         self.total_outputs() / self.inputs.max(1)
     }
 
+    /// Whether the other side is a tool that users run.
+    pub(crate) fn is_external(&self) -> bool {
+        matches!(self.against, Some(Against::Ffmpeg | Against::Gst))
+    }
+
     /// Refuses what cannot be measured.
     pub(crate) fn check(&self) -> Result<()> {
         let outputs = self.total_outputs();
-        let external = matches!(self.against, Some(Against::Ffmpeg | Against::Gst));
         if self.inputs == 0 || outputs == 0 || !outputs.is_multiple_of(self.inputs) {
             return Err("--outputs must be a multiple of --inputs, and neither 0".into());
         }
@@ -116,7 +120,7 @@ impl Options {
         if outputs > room {
             return Err(format!("--sink {} has room for {room} outputs", self.sink).into());
         }
-        if external && (self.sink == SinkKind::Ifb || self.inputs > 1) {
+        if self.is_external() && (self.sink == SinkKind::Ifb || self.inputs > 1) {
             return Err("ffmpeg and gst are measured with --sink lo and one input".into());
         }
         Ok(())

@@ -99,10 +99,10 @@ pub(crate) fn run(setup: Setup, requests: Requests) -> Result<()> {
     // Ends with the process, when there are no more requests.
     thread::spawn(move || send(&socket, &sender, burst));
     helper::ready()?;
-    obey(&shared, requests)
+    obey(&shared, burst, requests)
 }
 
-fn obey((state, changed): &(Mutex<State>, Condvar), requests: Requests) -> Result<()> {
+fn obey((state, changed): &(Mutex<State>, Condvar), burst: u64, requests: Requests) -> Result<()> {
     for request in requests {
         let request = request?;
         let mut guard = state.lock();
@@ -115,8 +115,13 @@ fn obey((state, changed): &(Mutex<State>, Condvar), requests: Requests) -> Resul
             _ => (state.engine.fed.is_some(), state.against.fed.is_some()),
         };
         let now = sys::now();
-        for (side, feed) in [(&mut state.engine, engine), (&mut state.against, against)] {
-            side.fed = feed.then(|| side.fed.unwrap_or((now, 0)));
+        // Fed at once, the sides keep a distance of a quarter period, away from the control flow too:
+        // whoever sends first wakes the sink and would pay for both.
+        let apart = (state.engine.stream.period() * burst as f64 / 4.0) as u64;
+        for (side, feed, start) in
+            [(&mut state.engine, engine, now), (&mut state.against, against, now + apart)]
+        {
+            side.fed = feed.then(|| side.fed.unwrap_or((start, 0)));
         }
         changed.notify_one();
         let counters = |side: &Side| side.flows.iter().map(|flow| flow.counter).collect::<Vec<_>>();
