@@ -26,8 +26,32 @@ fn damaged_streams_break_no_decoder() {
         }
         entries::ts::analyzer(&stream);
         entries::ts::psi(&stream[random.below(stream.len())..]);
+        entries::rewrite::restamp(&stream);
+        let choice = [random.below(32) as u8, random.below(256) as u8];
+        entries::rewrite::filter(&[&choice, stream.as_slice()].concat());
         stream.splice(..0, [random.below(32) as u8, random.below(256) as u8, random.below(256) as u8]);
         entries::ts::framer(&stream);
+    }
+}
+
+#[test]
+fn damaged_rtp_breaks_no_order() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..ROUNDS / 10 {
+        // window, packets held; then milliseconds, length and a datagram whose header is right but for the damage
+        let mut datagrams = vec![random.below(60) as u8, random.below(256) as u8];
+        for sequence in 0xffc0..0xffc0 + 200 {
+            let length = 12 + random.below(8) as u8;
+            let [s0, s1] = ((sequence + random.below(4)) as u16).to_be_bytes();
+            let ssrc = u8::from(random.below(50) == 0);
+            datagrams.extend([random.below(12) as u8, length, 0x80, 33, s0, s1, 0, 0, 0, 0, 0, 0, 0, ssrc]);
+            datagrams.resize(datagrams.len() + usize::from(length) - 12, 0xaa);
+        }
+        for _ in 0..random.below(20) {
+            let at = random.below(datagrams.len());
+            datagrams[at] ^= 1 << random.below(8);
+        }
+        entries::rtp::reorder(&datagrams);
     }
 }
 

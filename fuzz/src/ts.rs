@@ -109,7 +109,7 @@ pub fn psi(data: &[u8]) {
 }
 
 /// Puts the checksum of a section right that starts and ends in this packet.
-fn mend_section(packet: &mut [u8; PACKET]) {
+pub(crate) fn mend_section(packet: &mut [u8; PACKET]) {
     let Some(at) =
         Packet::new(packet).filter(|p| p.starts_unit()).and_then(Packet::payload).map(|p| PACKET - p.len())
     else {
