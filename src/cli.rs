@@ -9,7 +9,7 @@ use millrace::app::App;
 use millrace::config::{Config, ConfigError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo;
+use crate::{demo, probe};
 
 /// Takes live transport streams in and copies their packets to thousands of outputs.
 #[derive(Debug, Parser)]
@@ -34,6 +34,19 @@ enum Command {
         /// The file.
         config: PathBuf,
     },
+    /// Say what is in a transport stream: programs, streams, bit rates, clock, errors.
+    ///
+    /// Exit code 1 = nothing was received, or no packet found.
+    Probe {
+        /// The path of a file, or a url as an input has it: udp://239.1.1.1:5000?interface=eth0
+        url: String,
+        /// How long to listen; a file is read to its end.
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the main job, with nothing configured: a looping stream, six outputs on this machine, a live table.
     ///
     /// Receives what it sends and compares it with what went in; exit code 0 = the same. Ctrl-C ends it.
@@ -49,6 +62,9 @@ impl Cli {
         let done = match self.command {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
+            Command::Probe { url, seconds, json } => {
+                control_runtime().and_then(|runtime| runtime.block_on(probe::run(&url, seconds, json)))
+            }
             Command::Demo { seconds } => {
                 control_runtime().and_then(|runtime| runtime.block_on(demo::run(seconds)))
             }

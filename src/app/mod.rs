@@ -18,9 +18,9 @@ use crate::config::Config;
 use crate::control::{self, Board, Commands, Control};
 use crate::egress::Fanout;
 use crate::hub::{Bounds, Command, ShardHandle};
-use crate::ingest::Inlet;
+use crate::ingest::{Driver, Inlet};
 use crate::net::{self, HostPolicy, clock};
-use crate::store::Store;
+use crate::store::{InputUrl, Store};
 use crate::supervise::{DialBudget, Keeper};
 use crate::telemetry::ShardStats;
 
@@ -59,26 +59,16 @@ impl App {
         let board = Arc::new(Board::default());
         let (commands, mailbox) = control::commands(COMMANDS);
         let (stopping, stopped) = watch::channel(false);
-        let roots = config.roots();
         let bounds = Bounds { bytes: config.lane.bytes, age: config.lane.time };
         let mut director = director::Director {
             board: Arc::clone(&board),
-            store: Store::new(config.rules(), roots.clone()),
+            store: Store::new(config.rules(), config.roots()),
             keeper: Keeper::new(),
             budget: DialBudget::new(config.dial.per_host, config.dial.total),
             dials: JoinSet::new(),
             under_way: Default::default(),
             streams: streams::Streams::new(Arc::clone(&shards), bounds, ingest_notices, egress_notices),
-            defaults: Defaults {
-                policy: Arc::new(HostPolicy::new(config.denied_hosts.clone(), vec![address])),
-                roots: Arc::new(roots),
-                rcvbuf: config.rcvbuf,
-                delay: config.delay,
-                stall_after: config.stall_after,
-                reconnect_cap: config.reconnect.cap,
-                jitter: config.reconnect.jitter,
-                fatal_retry: config.reconnect.fatal_retry,
-            },
+            defaults: defaults(&config, vec![address]),
             epoch: (clock::now(), clock::wall()),
             neighbours: Default::default(),
             inputs: HashMap::new(),
@@ -138,6 +128,15 @@ impl App {
     }
 }
 
+/// Listens, without an engine, as an input of this url would.
+///
+/// # Errors
+/// [`StartError::Source`].
+pub async fn listen(url: &InputUrl, config: &Config) -> Result<Driver, StartError> {
+    let source = dial::source(url, &defaults(config, Vec::new())).await;
+    source.map(|source| source.driver).map_err(|error| StartError::Source(error.to_string()))
+}
+
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -149,12 +148,29 @@ pub enum StartError {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// A source is not to be had, in words.
+    #[error("{0}")]
+    Source(String),
     /// A data thread could not be made.
     #[error("cannot start a data thread: {0}")]
     Thread(#[from] io::Error),
     /// An input or output of the configuration is refused.
     #[error("an input or output of the configuration is refused: {0}")]
     Refused(String),
+}
+
+/// What the configuration says where a url is silent; nothing is sent to our `own` ports.
+fn defaults(config: &Config, own: Vec<SocketAddr>) -> Defaults {
+    Defaults {
+        policy: Arc::new(HostPolicy::new(config.denied_hosts.clone(), own)),
+        roots: Arc::new(config.roots()),
+        rcvbuf: config.rcvbuf,
+        delay: config.delay,
+        stall_after: config.stall_after,
+        reconnect_cap: config.reconnect.cap,
+        jitter: config.reconnect.jitter,
+        fatal_retry: config.reconnect.fatal_retry,
+    }
 }
 
 /// What a shard of this engine is made of.

@@ -60,7 +60,7 @@ impl Driver {
     }
 
     /// Hands over what is there, and says what went wrong and whether there is more.
-    fn poll(
+    pub fn poll(
         &mut self,
         tools: &mut Tools,
         now: Nanos,

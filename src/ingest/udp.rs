@@ -66,12 +66,12 @@ impl UdpDriver {
     }
 
     /// Whose datagrams it takes now.
-    pub(super) fn sender(&self) -> Option<SocketAddr> {
+    pub fn sender(&self) -> Option<SocketAddr> {
         self.sender
     }
 
     /// Others who send to it, and how many datagrams each.
-    pub(super) fn foreign(&self) -> &[(SocketAddr, u64)] {
+    pub fn foreign(&self) -> &[(SocketAddr, u64)] {
         &self.foreign
     }
 
