@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use millrace::app::App;
 use millrace::config::{Config, ConfigError};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{demo, probe};
@@ -62,12 +63,8 @@ impl Cli {
         let done = match self.command {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
-            Command::Probe { url, seconds, json } => {
-                control_runtime().and_then(|runtime| runtime.block_on(probe::run(&url, seconds, json)))
-            }
-            Command::Demo { seconds } => {
-                control_runtime().and_then(|runtime| runtime.block_on(demo::run(seconds)))
-            }
+            Command::Probe { url, seconds, json } => block_on(probe::run(&url, seconds, json)),
+            Command::Demo { seconds } => block_on(demo::run(seconds)),
         };
         // A terminal that went away is nobody's mistake, and nobody is left to be told.
         done.unwrap_or(ExitCode::FAILURE)
@@ -85,7 +82,7 @@ fn run(path: Option<&Path>) -> io::Result<ExitCode> {
         .with_ansi(terminal)
         .with_writer(io::stderr)
         .init();
-    control_runtime()?.block_on(async {
+    block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let app = match App::start(config).await {
@@ -105,9 +102,14 @@ fn run(path: Option<&Path>) -> io::Result<ExitCode> {
     })
 }
 
-/// Where everything runs that is not the packet path: the API, dials, the director.
-fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()
+/// Runs everything that is not the packet path: the API, dials, the director.
+fn block_on<T>(all: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime =
+        Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let done = runtime.block_on(all);
+    // Not dropped: that waits for resolver calls under way, and a silent resolver holds them for many seconds.
+    runtime.shutdown_background();
+    done
 }
 
 fn refuse(errors: Vec<ConfigError>) -> io::Result<ExitCode> {
