@@ -3,17 +3,17 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
-use serde_json::Value;
+use rustix::process::Signal;
 use tempfile::TempDir;
+
+use super::api::Api;
 
 /// `millrace run`, killed on drop; when the test failed, its log is printed.
 pub(crate) struct Engine {
     child: Child,
-    api: String,
+    api: Api,
     folder: TempDir,
-    agent: ureq::Agent,
 }
 
 impl Engine {
@@ -44,17 +44,12 @@ impl Engine {
             .stderr(log)
             .spawn()
             .expect("millrace");
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(10)))
-            .proxy(None);
-        let agent = config.build().new_agent();
-        let mut engine = Self { child, api: format!("http://{listen}"), folder, agent };
+        let mut engine = Self { child, api: Api::new(&listen), folder };
         let healthy = super::wait_for("the engine to be healthy", || {
             if engine.child.try_wait().expect("a child").is_some() {
                 return Some(false);
             }
-            engine.agent.get(format!("{}/api/health", engine.api)).call().ok().map(|r| r.status() == 200)
+            engine.api.is_healthy().then_some(true)
         });
         if healthy { Ok(engine) } else { Err(engine.log()) }
     }
@@ -79,86 +74,25 @@ impl Engine {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// One request; the status and the body, `Null` when that is empty or not JSON.
-    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api));
-        let response = match body {
-            Some(body) => {
-                let request = request.header("content-type", "application/json").body(body.to_string());
-                self.agent.run(request.expect("a request"))
-            }
-            None => self.agent.run(request.body(()).expect("a request")),
-        };
-        let mut response = response.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
-        let text = response.body_mut().read_to_string().unwrap_or_default();
-        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
-    }
-
-    /// `PATCH`, and it must succeed.
-    pub(crate) fn patch(&self, path: &str, body: Value) -> Value {
-        self.succeed("PATCH", path, Some(&body))
-    }
-
-    /// `POST` of `start` or `stop`, without a body, and it must succeed.
-    pub(crate) fn order(&self, path: &str, order: &str) -> Value {
-        self.succeed("POST", &format!("{path}/{order}"), None)
-    }
-
-    /// `GET`, and it must succeed.
-    pub(crate) fn get(&self, path: &str) -> Value {
-        self.succeed("GET", path, None)
-    }
-
-    /// `POST`, and it must succeed.
-    pub(crate) fn post(&self, path: &str, body: Value) -> Value {
-        self.succeed("POST", path, Some(&body))
-    }
-
-    /// `DELETE`, and it must succeed.
-    pub(crate) fn delete(&self, path: &str) -> Value {
-        self.succeed("DELETE", path, None)
-    }
-
-    /// Adds an input; its number.
-    pub(crate) fn add_input(&self, name: &str, url: &str) -> u64 {
-        let input = self.post("/api/inputs", serde_json::json!({"name": name, "url": url}));
-        input["id"].as_u64().unwrap_or_else(|| panic!("an id in {input}"))
-    }
-
-    /// Adds an output; its path, `/api/inputs/1/outputs/1`.
-    pub(crate) fn add_output(&self, input: u64, name: &str, url: &str) -> String {
-        let outputs = format!("/api/inputs/{input}/outputs");
-        let output = self.post(&outputs, serde_json::json!({"name": name, "url": url}));
-        format!("{outputs}/{}", output["id"].as_u64().unwrap_or_else(|| panic!("an id in {output}")))
-    }
-
-    /// Asks `path` until the answer pleases `good`, and returns that answer.
-    pub(crate) fn wait(&self, path: &str, what: &str, good: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let answer = super::wait_for_or(what, || {
-            last = self.get(path);
-            good(&last).then(|| last.clone())
-        });
-        answer.unwrap_or_else(|why| panic!("{why}; {path} says {last:#}"))
-    }
-
-    /// Waits until an input or output has this `state`.
-    pub(crate) fn wait_state(&self, path: &str, state: &str) -> Value {
-        self.wait(path, &format!("state {state}"), |object| object["state"] == state)
-    }
-
     /// Asks it to end, as an operator does, and waits for it.
-    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
+    pub(crate) fn terminate(self) -> (ExitStatus, String) {
+        self.end(Signal::TERM)
+    }
+
+    /// The same with another signal, such as that of Ctrl-C.
+    pub(crate) fn end(mut self, signal: Signal) -> (ExitStatus, String) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("a process");
         let status = super::wait_for("the engine to end", || self.child.try_wait().expect("a child"));
         (status, self.log())
     }
+}
 
-    fn succeed(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let (status, answer) = self.call(method, path, body);
-        assert!((200..300).contains(&status), "{method} {path} answered {status}: {answer}");
-        answer
+impl std::ops::Deref for Engine {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
     }
 }
 

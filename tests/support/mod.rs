@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 #![allow(clippy::print_stderr, reason = "a test that fails shows it")]
 
+mod api;
 mod crowd;
 mod engine;
 mod flow;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use api::Api;
 pub(crate) use crowd::Crowd;
 pub(crate) use engine::Engine;
 pub(crate) use flow::{Flow, loopable};
