@@ -2,10 +2,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 /// The sample takes 6 s: 8 s reach into the second pass.
@@ -40,46 +40,77 @@ fn every_output_is_verified_over_two_passes() {
     assert!(is_empty(folder.path()), "it cleans up");
 }
 
-#[test]
-fn a_signal_drains_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let child = demo(folder.path(), "60").stdout(Stdio::piped()).spawn().expect("millrace runs");
-    // Until it listens to the signal and its stream has begun.
-    std::thread::sleep(Duration::from_secs(2));
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a process");
-    let output = child.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains("Drained. Every output"), "{}", text(&output));
-    assert!(is_empty(folder.path()), "it cleans up");
+/// A demo with its first table read: the child, the lines to come, the address of an output and of the API.
+fn running(folder: &Path, seconds: &str) -> (Child, Lines<BufReader<ChildStdout>>, String, String) {
+    let mut child = demo(folder, seconds).stdout(Stdio::piped()).spawn().expect("millrace runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut line = |start: &str| {
+        let mut lines = lines.by_ref().map(|line| line.expect("UTF-8"));
+        lines.find(|line| line.starts_with(start)).expect("a table")
+    };
+    let output = line("plain ").split("udp://").nth(1).expect("a url").trim().to_owned();
+    let api = line("API ").split_whitespace().nth(1).expect("a url").to_owned();
+    (child, lines, output, api)
+}
+
+/// What is said below that output in the last table.
+fn last_note(lines: &[String], output: &str) -> String {
+    let row = lines.iter().rposition(|line| line.starts_with(output)).expect("a table");
+    lines[row + 1].trim().to_owned()
 }
 
 #[test]
 fn a_foreign_packet_is_a_mismatch() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut child = demo(folder.path(), "7").stdout(Stdio::piped()).spawn().expect("millrace runs");
-    let mut lines =
-        BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("UTF-8"));
-    let row = lines.find(|line| line.starts_with("plain ")).expect("a table");
-    let (_, address) = row.split_once("udp://").expect("a url");
+    let (mut child, lines, output, _) = running(folder.path(), "7");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.send_to(&[0x47; 188], address.trim()).expect("a datagram to leave");
-    let rest: Vec<String> = lines.collect();
+    socket.send_to(&[0x47; 188], output).expect("a datagram to leave");
+    let rest: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(1), "{rest:#?}");
-    let last = rest.rsplitn(2, |line| line.starts_with("plain ")).next().expect("a table");
-    assert!(last.first().is_some_and(|note| note.contains("MISMATCH at packet ")), "{rest:#?}");
-    assert_eq!(last.iter().filter(|line| line.contains("verified: ")).count(), 4, "the others: {rest:#?}");
+    assert!(last_note(&rest, "plain ").starts_with("MISMATCH at packet "), "{rest:#?}");
+    assert!(last_note(&rest, "at once ").starts_with("verified: "), "the others: {rest:#?}");
     assert!(is_empty(folder.path()), "it cleans up");
 }
 
 #[test]
-fn what_verified_nothing_is_no_success() {
+fn what_an_operator_changes_is_no_mismatch() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = demo(folder.path(), "0").output().expect("millrace runs");
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("nothing received yet"), "{}", text(&output));
-    let gone = folder.path().join("gone");
-    let output = demo(&gone, "1").output().expect("millrace runs");
+    let (mut child, lines, _, api) = running(folder.path(), "8");
+    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    for (id, action) in [(1, "stop"), (1, "start"), (2, "stop")] {
+        let answer =
+            agent.post(format!("{api}/inputs/1/outputs/{id}/{action}")).send_empty().expect("an answer");
+        assert!(answer.status().is_success());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let rest: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{rest:#?}");
+    for output in ["plain ", "at once "] {
+        let note = last_note(&rest, output);
+        assert!(
+            note.contains("verified: ") && note.ends_with("not compared since it was changed"),
+            "{rest:#?}"
+        );
+    }
+    assert!(last_note(&rest, "RTP ").ends_with(" 2 passes"), "{rest:#?}");
+}
+
+#[test]
+fn a_signal_drains_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut child, lines, ..) = running(folder.path(), "60");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a process");
+    let rest: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{rest:#?}");
+    assert!(rest.last().is_some_and(|line| line.starts_with("Drained. Every output")), "{rest:#?}");
+    assert!(is_empty(folder.path()), "it cleans up");
+}
+
+#[test]
+fn without_a_folder_it_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = demo(&folder.path().join("gone"), "1").output().expect("millrace runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot make a folder in"), "{output:?}");
 }

@@ -17,6 +17,8 @@ pub(super) struct Ear {
     driver: UdpDriver,
     stats: InputStats,
     comparer: Comparer,
+    /// Somebody changed what it listens to.
+    closed: bool,
     /// Why it hears no more.
     failed: Option<String>,
 }
@@ -36,7 +38,13 @@ impl Ear {
         } else {
             UdpDriver::new(socket, SenderRule::All)
         };
-        Ok(Self { driver, stats: InputStats::default(), comparer: Comparer::new(file), failed: None })
+        Ok(Self {
+            driver,
+            stats: InputStats::default(),
+            comparer: Comparer::new(file),
+            closed: false,
+            failed: None,
+        })
     }
 
     /// Where to send to.
@@ -46,13 +54,22 @@ impl Ear {
 
     /// Takes what has come.
     pub(super) fn poll(&mut self, tools: &mut Tools, now: Nanos) {
-        let Self { driver, stats, comparer, failed } = self;
+        let Self { driver, stats, comparer, closed, failed } = self;
+        let mut take = |payload: &[u8], _| {
+            if !*closed {
+                comparer.take(payload);
+            }
+        };
         if failed.is_none()
-            && let (Some(NoticeKind::Failed { reason, .. }), _) =
-                driver.poll(tools, now, stats, &mut |payload, _| comparer.take(payload))
+            && let (Some(NoticeKind::Failed { reason, .. }), _) = driver.poll(tools, now, stats, &mut take)
         {
             *failed = Some(reason);
         }
+    }
+
+    /// What comes from now on is not what went in, and nobody said that it would be.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Everything that came is what went in, and something came.
@@ -73,7 +90,10 @@ impl Ear {
                 };
                 (Tone::Bad, format!("{}{excuse}", self.comparer))
             }
-            (None, None) if self.is_good() => (Tone::Good, self.comparer.to_string()),
+            (None, None) if self.is_good() => {
+                let until = if self.closed { "; not compared since it was changed" } else { "" };
+                (Tone::Good, format!("{}{until}", self.comparer))
+            }
             (None, None) => (Tone::Faint, self.comparer.to_string()),
         }
     }

@@ -17,7 +17,7 @@ use millrace::config::{Config, InputSeed, OutputSeed};
 use millrace::control::{Board, Command, Unanswered};
 use millrace::hub::Tools;
 use millrace::net::{Interface, InterfaceError, Receiver, SocketError, clock};
-use millrace::store::{InputDraft, OutputDraft};
+use millrace::store::{InputDraft, InputId, OutputDraft, OutputId, OutputSpec};
 use millrace::telemetry::State;
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,7 +46,7 @@ struct Demo {
     ears: Arc<Mutex<Vec<Ear>>>,
     /// Feeds the ears.
     listening: JoinSet<()>,
-    /// The port on which nobody listens.
+    /// Where nobody listens.
     closed: SocketAddr,
     #[expect(dead_code, reason = "held: removed when dropped")]
     folder: Folder,
@@ -85,11 +85,11 @@ impl Demo {
 
         let app = engine(configuration(&folder, outputs)).await?;
         let ears = Arc::new(Mutex::new(ears));
-        let mut listening = JoinSet::new();
-        listening.spawn(listen(Arc::clone(&ears)));
         // Only who is there when the stream begins gets its first packet.
         connected(app.board()).await;
-        app.commands().ask(|reply| Command::StartInput { id: 1, reply }).await?;
+        app.commands().ask(|reply| Command::StartInput { id: INPUT, reply }).await?;
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(Arc::clone(&ears), Arc::clone(app.board())));
         Ok(Self { app, ears, listening, closed, folder })
     }
 
@@ -114,8 +114,8 @@ impl Demo {
         tokio::time::sleep(2 * LISTEN).await;
         listening.shutdown().await;
         let ears = ears.lock();
-        for (output, ear) in last.outputs.iter_mut().zip(ears.iter()) {
-            output.note = ear.note();
+        for output in &mut last.outputs {
+            output.note = note(&ears, output.id);
         }
         let good = ears.iter().all(Ear::is_good);
         let verdict = if good {
@@ -129,19 +129,28 @@ impl Demo {
 
     fn table(&self) -> Table {
         let ears = self.ears.lock();
-        let closed = || (Tone::Faint, "on purpose: nobody listens there until you do".to_owned());
         let api = format!("http://{}/api", self.app.address());
         let group = HEARD.iter().zip(ears.iter()).find(|(heard, _)| heard.host.is_multicast());
         let mut hints = vec![
             ("Try", format!("curl {api}/inputs/1/outputs")),
-            ("Watch", format!("ffplay udp://{}   (the closed port: then it refuses no more)", self.closed)),
+            ("Watch", format!("ffplay udp://{}   (the closed port: then nothing is refused)", self.closed)),
         ];
         if let Some((_, ear)) = group {
             hints.push(("", format!("ffplay 'udp://{}?localaddr=127.0.0.1'", ear.address())));
             hints.push(("", format!("vlc --miface={LOOPBACK} udp://@{}", ear.address())));
         }
-        let note = |index: usize| ears.get(index).map_or_else(closed, Ear::note);
-        Table::read(self.app.board(), clock::wall(), api.clone(), hints, note)
+        Table::read(self.app.board(), clock::wall(), api, hints, |output| note(&ears, output))
+    }
+}
+
+/// What is said about an output. The engine numbers them as they were made, from 1 on.
+fn note(ears: &[Ear], output: OutputId) -> (Tone, String) {
+    match ears.iter().zip(1..).find(|(_, id)| *id == output) {
+        Some((ear, _)) => ear.note(),
+        None if output == ears.len() as OutputId + 1 => {
+            (Tone::Faint, "nobody listens there, on purpose: start a player (below)".into())
+        }
+        None => (Tone::Faint, "added while the demo runs".into()),
     }
 }
 
@@ -230,12 +239,28 @@ async fn connected(board: &Board) {
     }
 }
 
-async fn listen(ears: Arc<Mutex<Vec<Ear>>>) {
+/// Feeds the ears. The engine is for trying out: whoever stops or changes the input or an output through the API
+/// must not be told that packets are missing.
+async fn listen(ears: Arc<Mutex<Vec<Ear>>>, board: Arc<Board>) {
+    let input = board.input(INPUT);
+    let outputs: Vec<_> =
+        input.iter().flat_map(|input| input.outputs()).map(|output| output.spec()).collect();
+    let input = input.map(|input| input.card.spec());
+    let changed = |output: &Arc<OutputSpec>| {
+        let (now, here) = (board.input(INPUT), board.output(INPUT, output.id));
+        let same = now.zip(input.as_ref()).is_some_and(|(now, input)| Arc::ptr_eq(&now.card.spec(), input));
+        !same || here.is_none_or(|here| !Arc::ptr_eq(&here.spec(), output))
+    };
     let mut tools = Tools { receiver: Receiver::new() };
     let mut look = tokio::time::interval(LISTEN);
     loop {
         look.tick().await;
-        ears.lock().iter_mut().for_each(|ear| ear.poll(&mut tools, clock::now()));
+        for (ear, output) in ears.lock().iter_mut().zip(&outputs) {
+            ear.poll(&mut tools, clock::now());
+            if changed(output) {
+                ear.close();
+            }
+        }
     }
 }
 
@@ -249,6 +274,8 @@ struct Heard {
 
 /// Six seconds of H.264 with synchronous KLV.
 const SAMPLE: &[u8] = include_bytes!("../../testdata/ts/h264_sync.ts");
+/// The engine numbers inputs from 1 on.
+const INPUT: InputId = 1;
 const FILE: &str = "stanag4609.ts";
 const LOOPBACK: &str = "lo";
 /// Administratively scoped (RFC 2365, 6.1): used by one organisation as it likes.

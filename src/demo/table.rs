@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use millrace::control::{Board, InputCard};
+use millrace::store::OutputId;
 use millrace::telemetry::Status;
 
 /// Everything the table shows, as it was at one moment.
@@ -33,6 +34,7 @@ pub(super) struct InputLine {
 /// An output.
 #[derive(Debug)]
 pub(super) struct OutputLine {
+    pub(super) id: OutputId,
     line: Line,
     packets: u64,
     drops: u64,
@@ -61,22 +63,23 @@ pub(super) enum Tone {
 }
 
 impl Table {
-    /// The first input of the board and its outputs. `note` says what stands below the output of that index.
+    /// The first input of the board and its outputs, with what `note` says about each.
     pub(super) fn read(
         board: &Board,
         now: SystemTime,
         api: String,
         hints: Vec<(&'static str, String)>,
-        mut note: impl FnMut(usize) -> (Tone, String),
+        note: impl Fn(OutputId) -> (Tone, String),
     ) -> Self {
         let card = board.inputs(0, 1).pop();
-        let outputs = card.iter().flat_map(|card| card.outputs()).enumerate().map(|(index, output)| {
+        let outputs = card.iter().flat_map(|card| card.outputs()).map(|output| {
             let (spec, stats) = (output.spec(), output.stats());
             OutputLine {
+                id: spec.id,
                 line: Line::new(&spec.name, &spec.raw_url, &output.status(), &stats.bitrate_bps, now),
                 packets: stats.packets(),
                 drops: stats.skipped.load(Relaxed) + stats.send_errors.load(Relaxed),
-                note: note(index),
+                note: note(spec.id),
             }
         });
         Self {
@@ -122,7 +125,7 @@ impl Table {
             "{:<16}{:<9}{:>6}{:>10}{:>7}{:>8}  URL",
             "OUTPUT", "STATE", "Mb/s", "PACKETS", "DROPS", "UP"
         )?;
-        for OutputLine { line, packets, drops, note: (tone, note) } in &self.outputs {
+        for OutputLine { line, packets, drops, note: (tone, note), .. } in &self.outputs {
             let Line { name, url, state, reason, bits_per_second, up } = line;
             let (rate, packets) = (megabits(*bits_per_second), grouped(*packets));
             writeln!(
@@ -300,6 +303,7 @@ mod tests {
                 content: "KLV".into(),
             }),
             outputs: vec![OutputLine {
+                id: 1,
                 line: line("plain"),
                 packets: 1_234,
                 drops: 5,
