@@ -43,14 +43,14 @@ macro_rules! require {
 }
 pub(crate) use require;
 
-/// Are these programs installed? If not, says that the test is skipped; with `MILLRACE_REQUIRE_PEERS=1`, as in
+/// Are these programs installed? If not, says that the test is skipped; with `REQUIRE_PEERS=1`, as in
 /// CI, it fails instead.
 pub(crate) fn peers(programs: &[&str]) -> bool {
     let missing = missing(programs);
     if missing.is_empty() {
         return true;
     }
-    let required = std::env::var("MILLRACE_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+    let required = std::env::var("REQUIRE_PEERS").is_ok_and(|value| value == "1");
     assert!(!required, "not installed: {missing:?}");
     skipped(&format!("not installed: {missing:?}"));
     false
