@@ -145,14 +145,17 @@ fn a_path_that_carries_less_gets_smaller_datagrams_and_loses_nothing() {
             assert!(got == source, "{name}: {} of {} bytes, or others", got.len(), source.len());
         }
         assert!(udp.datagrams().iter().all(|d| d.len() <= 5 * 188));
+        crowd.expect(source.len());
+        let flow = Flow::from(sender, &source, 2.0);
         for path in outputs {
-            let output = engine.wait(&path, "five packets", |o| o["stats"]["packets_per_datagram"] == 5);
-            assert_eq!(output["reason"], "5 packets per datagram: the path carries no more");
+            let why = "5 packets per datagram: the path carries no more";
+            let output = engine.wait(&path, "the reason", |o| o["reason"] == why);
+            assert_eq!(output["stats"]["packets_per_datagram"], 5);
             assert_eq!(output["stats"]["send_errors"], 0);
             let logged = messages(&engine, &path);
             assert!(logged.iter().any(|m| m.contains("smaller datagrams: 5 packets in each")), "{logged:?}");
         }
-        crowd.expect(source.len());
+        crowd.expect(source.len() + flow.stop());
     });
 }
 
