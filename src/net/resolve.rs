@@ -1,9 +1,11 @@
 //! Names to addresses, at every attempt, and the hosts that must not be dialled.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 /// Why a name gave no address.
 #[derive(Debug, Error)]
@@ -82,16 +84,26 @@ pub async fn resolve(host: &str, port: u16, policy: &HostPolicy) -> Result<Socke
     let address = match bare.parse::<IpAddr>() {
         Ok(ip) => SocketAddr::new(ip, port),
         Err(_) => {
-            let lookup = tokio::net::lookup_host((bare, port));
-            let mut found = tokio::time::timeout(TIMEOUT, lookup)
+            let found = tokio::time::timeout(TIMEOUT, look_up(bare.to_owned(), port))
                 .await
                 .map_err(|_| ResolveError::Timeout(host.into()))?
                 .map_err(|source| ResolveError::Failed { host: host.into(), source })?;
-            found.next().ok_or_else(|| ResolveError::Empty(host.into()))?
+            found.ok_or_else(|| ResolveError::Empty(host.into()))?
         }
     };
     policy.check(address)?;
     Ok(address)
+}
+
+/// Asks the system's resolver on a thread of its own. The thread keeps its place until it has its answer: an
+/// attempt that is given up meanwhile cannot end getaddrinfo, and its successors must not pile up behind it.
+async fn look_up(host: String, port: u16) -> io::Result<Option<SocketAddr>> {
+    let place = LOOKUPS.acquire().await.map_err(io::Error::other)?;
+    let asked = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        (host.as_str(), port).to_socket_addrs().map(|mut found| found.next())
+    });
+    asked.await.map_err(io::Error::other)?
 }
 
 fn contains(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
@@ -108,6 +120,8 @@ fn contains(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
     }
 }
 
+/// Names that may be asked for at once.
+static LOOKUPS: Semaphore = Semaphore::const_new(32);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
