@@ -396,7 +396,10 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                         settled.push(key);
                     }
                 }
-                None if datagrams > 0 => self.outflow.arrived(key, datagrams >= BURST, now),
+                // What a moment finds has gathered since the last one: no burst.
+                None if datagrams > 0 => {
+                    self.outflow.arrived(key, !stream.ticking && datagrams >= BURST, now);
+                }
                 None => {}
             }
         }
