@@ -325,7 +325,7 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
         if let Some(stream) = self.streams.get_mut(&key)
             && let Some(socket) = stream.intake.socket()
         {
-            stream.armed = self.poller.add(socket, Token(key)).is_ok();
+            stream.armed = self.poller.sockets().add(socket, Token(key)).is_ok();
         }
     }
 
@@ -334,7 +334,7 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
             && let Some(socket) = stream.intake.socket()
         {
             // It may be unknown to the poller if adding failed: nothing to take back then.
-            let _ = self.poller.remove(socket);
+            let _ = self.poller.sockets().remove(socket);
             stream.armed = false;
         }
     }
@@ -369,8 +369,8 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
             && let Some(socket) = stream.intake.socket()
         {
             // Unknown to the poller when adding it failed for want of memory: then it is added now.
-            let rearmed = self.poller.rearm(socket, Token(key));
-            stream.armed = rearmed.or_else(|_| self.poller.add(socket, Token(key))).is_ok();
+            let rearmed = self.poller.sockets().rearm(socket, Token(key));
+            stream.armed = rearmed.or_else(|_| self.poller.sockets().add(socket, Token(key))).is_ok();
         }
     }
 

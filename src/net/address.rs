@@ -91,6 +91,14 @@ pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// An IPv4 address in the form in which a socket of both families takes it.
+pub(super) fn mapped(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), addr.port()),
+        IpAddr::V6(_) => addr,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

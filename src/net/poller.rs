@@ -1,7 +1,7 @@
 //! What a shard waits for: readable sockets, a doorbell, a moment in time.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,49 +10,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
 
-/// Waits for sockets and the doorbell with nanosecond timeouts (epoll_pwait2, or epoll_wait where the kernel
-/// is older than 5.11).
-#[derive(Debug)]
-pub struct Poller {
-    epoll: OwnedFd,
-    doorbell: Arc<Doorbell>,
-    events: Vec<libc::epoll_event>,
-    coarse: bool,
+/// Where a poller is told which sockets to wait for.
+#[derive(Debug, Clone)]
+pub struct Registrar {
+    epoll: Arc<OwnedFd>,
 }
 
-impl Poller {
-    /// A poller with a doorbell of its own.
-    ///
-    /// # Errors
-    /// Out of file descriptors or memory.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: takes a flag only; the result is checked below.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and belongs to nobody else.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        let poller = Self {
-            epoll,
-            doorbell: Arc::new(Doorbell::new()?),
-            events: vec![libc::epoll_event { events: 0, u64: 0 }; 256],
-            coarse: false,
-        };
-        poller.control(
-            libc::EPOLL_CTL_ADD,
-            poller.doorbell.fd.as_raw_fd(),
-            DOORBELL,
-            libc::EPOLLIN as u32,
-        )?;
-        Ok(poller)
-    }
-
-    /// The bell that ends a wait from another thread.
-    pub fn doorbell(&self) -> Arc<Doorbell> {
-        Arc::clone(&self.doorbell)
-    }
-
+impl Registrar {
     /// Reports the socket once when it is readable; `rearm` asks for the next time.
     ///
     /// # Errors
@@ -75,6 +39,64 @@ impl Poller {
     /// As epoll_ctl.
     pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0, 0)
+    }
+
+    fn control(&self, op: libc::c_int, fd: libc::c_int, token: u64, events: u32) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: token };
+        // SAFETY: `event` is valid for the call; the kernel copies it.
+        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd, &mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Waits for sockets and the doorbell with nanosecond timeouts (epoll_pwait2, or epoll_wait where the kernel
+/// is older than 5.11).
+#[derive(Debug)]
+pub struct Poller {
+    sockets: Registrar,
+    doorbell: Arc<Doorbell>,
+    events: Vec<libc::epoll_event>,
+    coarse: bool,
+}
+
+impl Poller {
+    /// A poller with a doorbell of its own.
+    ///
+    /// # Errors
+    /// Out of file descriptors or memory.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: takes a flag only; the result is checked below.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just opened and belongs to nobody else.
+        let epoll = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        let poller = Self {
+            sockets: Registrar { epoll },
+            doorbell: Arc::new(Doorbell::new()?),
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; 256],
+            coarse: false,
+        };
+        poller.sockets.control(
+            libc::EPOLL_CTL_ADD,
+            poller.doorbell.fd.as_raw_fd(),
+            DOORBELL,
+            libc::EPOLLIN as u32,
+        )?;
+        Ok(poller)
+    }
+
+    /// The bell that ends a wait from another thread.
+    pub fn doorbell(&self) -> Arc<Doorbell> {
+        Arc::clone(&self.doorbell)
+    }
+
+    /// Where sockets are made known to it.
+    pub fn sockets(&self) -> &Registrar {
+        &self.sockets
     }
 
     /// Waits until something is ready or `timeout` has passed (`None` = for ever) and calls `ready` for every
@@ -103,7 +125,7 @@ impl Poller {
             let n = unsafe {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
-                    self.epoll.as_raw_fd(),
+                    self.sockets.epoll.as_raw_fd(),
                     self.events.as_mut_ptr(),
                     self.events.len() as libc::c_int,
                     spec_ptr,
@@ -124,22 +146,13 @@ impl Poller {
         // SAFETY: `events` is valid for its length.
         let n = unsafe {
             libc::epoll_wait(
-                self.epoll.as_raw_fd(),
+                self.sockets.epoll.as_raw_fd(),
                 self.events.as_mut_ptr(),
                 self.events.len() as libc::c_int,
                 ms,
             )
         };
         n.max(0) as usize
-    }
-
-    fn control(&self, op: libc::c_int, fd: libc::c_int, token: u64, events: u32) -> io::Result<()> {
-        let mut event = libc::epoll_event { events, u64: token };
-        // SAFETY: `event` is valid for the call; the kernel copies it.
-        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
     }
 }
 
@@ -150,8 +163,18 @@ pub struct Doorbell {
     rung: AtomicBool,
 }
 
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl Doorbell {
-    fn new() -> io::Result<Self> {
+    /// A bell that rings in no poller yet.
+    ///
+    /// # Errors
+    /// Out of file descriptors or memory.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: takes integers only; the result is checked below.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
@@ -171,7 +194,8 @@ impl Doorbell {
         }
     }
 
-    fn answer(&self) -> bool {
+    /// Takes the rings so far: the next one writes again.
+    pub fn answer(&self) -> bool {
         let mut count = 0u64;
         // SAFETY: reads eight bytes into `count`.
         unsafe { libc::read(self.fd.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
@@ -188,7 +212,6 @@ const ONCE: u32 = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -196,13 +219,13 @@ mod tests {
     fn reports_a_readable_socket_once_until_rearmed() {
         let mut poller = Poller::new().unwrap();
         let rx = UdpSocket::bind("127.0.0.1:0").unwrap();
-        poller.add(rx.as_fd(), Token(7)).unwrap();
+        poller.sockets().add(rx.as_fd(), Token(7)).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", rx.local_addr().unwrap()).unwrap();
         let mut seen = Vec::new();
         poller.wait(Some(Duration::from_secs(5)), |t| seen.push(t));
         poller.wait(Some(Duration::from_millis(1)), |t| seen.push(t));
         assert_eq!(seen, [Token(7)]);
-        poller.rearm(rx.as_fd(), Token(7)).unwrap();
+        poller.sockets().rearm(rx.as_fd(), Token(7)).unwrap();
         poller.wait(Some(Duration::from_secs(5)), |t| seen.push(t));
         assert_eq!(seen, [Token(7), Token(7)]);
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use super::UdpReceiver;
 use super::address::{RawAddr, unmapped};
 use super::clock;
 
@@ -80,7 +79,7 @@ impl Receiver {
     ///
     /// # Errors
     /// An error of the socket itself. An empty socket is `Ok(0)`.
-    pub fn receive(&mut self, socket: &UdpReceiver) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         // SAFETY: every header points at live buffers of this struct with their true lengths.
         let n = unsafe {
             libc::recvmmsg(

@@ -221,7 +221,7 @@ impl Batch {
 }
 
 /// Whether the error may be an ICMP message about another destination, left on the socket.
-fn is_left_behind(errno: i32) -> bool {
+pub(super) fn is_left_behind(errno: i32) -> bool {
     matches!(
         errno,
         libc::ECONNREFUSED

@@ -137,14 +137,7 @@ pub fn bind_receiver(options: &ReceiveOptions) -> Result<UdpReceiver, SocketErro
     socket.set_nonblocking(true).map_err(SocketError::at("make the socket non-blocking"))?;
     let granted = grow(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.buffer)
         .map_err(SocketError::at("set the receive buffer"))?;
-    // Facts about each datagram; a kernel that lacks one of them only tells less.
-    for (level, name) in [
-        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
-        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL),
-        (libc::SOL_UDP, libc::UDP_GRO),
-    ] {
-        let _ = set(&socket, level, name, 1);
-    }
+    stamp_arrivals(&socket);
     if let (Some(interface), false) = (&options.interface, group) {
         socket
             .bind_device(Some(interface.name.as_bytes()))
@@ -174,7 +167,74 @@ pub(super) fn sender(options: &SendOptions) -> Result<Socket, SocketError> {
     // somebody sends here would fill it and keep the errors out, so a filter refuses them all.
     let _ = socket.set_recv_buffer_size(64 << 10);
     refuse_datagrams(&socket).map_err(SocketError::at("refuse what is sent here"))?;
-    let (level, discover, errors, ttl, multicast_ttl, multicast_if) = if options.v6 {
+    mark(&socket, options, libc::IP_PMTUDISC_DO)?;
+    let any: SocketAddr = if options.v6 {
+        (IpAddr::from([0u16; 8]), options.source_port.unwrap_or(0)).into()
+    } else {
+        (IpAddr::from(Ipv4Addr::UNSPECIFIED), options.source_port.unwrap_or(0)).into()
+    };
+    if options.v6 {
+        socket.set_only_v6(true).map_err(SocketError::at("choose the address family"))?;
+    }
+    socket.bind(&any.into()).map_err(SocketError::at(format!("send from port {}", any.port())))?;
+    Ok(socket)
+}
+
+/// What a port looks like: a socket that sends and receives for many sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PortOptions {
+    /// Where it is bound; port 0 takes a free one, an unspecified IPv6 address takes IPv4 too.
+    pub local: SocketAddr,
+    /// How its datagrams leave; `v6` and `source_port` follow from `local`.
+    pub way: SendOptions,
+    /// Receive buffer in bytes.
+    pub buffer: usize,
+}
+
+/// Makes a socket that sends to many peers and receives from all of them. Datagrams may be fragmented: a peer
+/// behind a narrow path cannot ask for shorter ones.
+///
+/// # Errors
+/// The step that failed and why.
+pub(super) fn port(options: &PortOptions) -> Result<(Socket, SocketAddr), SocketError> {
+    let v6 = options.local.is_ipv6();
+    let socket = Socket::new(Domain::for_address(options.local), Type::DGRAM, Some(Protocol::UDP))
+        .map_err(SocketError::at("open a UDP socket"))?;
+    socket.set_nonblocking(true).map_err(SocketError::at("make the socket non-blocking"))?;
+    if v6 {
+        let only = !options.local.ip().is_unspecified();
+        socket.set_only_v6(only).map_err(SocketError::at("choose the address family"))?;
+    }
+    grow(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)
+        .map_err(SocketError::at("set the send buffer"))?;
+    grow(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.buffer)
+        .map_err(SocketError::at("set the receive buffer"))?;
+    stamp_arrivals(&socket);
+    mark(&socket, &SendOptions { v6, ..options.way.clone() }, libc::IP_PMTUDISC_DONT)?;
+    socket.bind(&options.local.into()).map_err(SocketError::at(format!("bind to {}", options.local)))?;
+    let local = socket
+        .local_addr()
+        .map_err(SocketError::at("read the socket's address"))?
+        .as_socket()
+        .unwrap_or(options.local);
+    Ok((socket, local))
+}
+
+/// Asks for facts about each datagram; a kernel that lacks one of them only tells less.
+fn stamp_arrivals(socket: &Socket) {
+    for (level, name) in [
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL),
+        (libc::SOL_UDP, libc::UDP_GRO),
+    ] {
+        let _ = set(socket, level, name, 1);
+    }
+}
+
+/// Sets what `options` say about the way out, asks for ICMP errors, and says what to do with datagrams that are
+/// longer than the path carries (`discover`: IP_PMTUDISC_…).
+fn mark(socket: &Socket, options: &SendOptions, discover: libc::c_int) -> Result<(), SocketError> {
+    let (level, discovery, errors, ttl, multicast_ttl, multicast_if) = if options.v6 {
         (
             libc::IPPROTO_IPV6,
             libc::IPV6_MTU_DISCOVER,
@@ -186,45 +246,36 @@ pub(super) fn sender(options: &SendOptions) -> Result<Socket, SocketError> {
     } else {
         (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_RECVERR, libc::IP_TTL, libc::IP_MULTICAST_TTL, 0)
     };
-    set(&socket, level, discover, libc::IP_PMTUDISC_DO).map_err(SocketError::at("forbid fragments"))?;
-    set(&socket, level, errors, 1).map_err(SocketError::at("ask for ICMP errors"))?;
+    set(socket, level, discovery, discover).map_err(SocketError::at("choose whether to fragment"))?;
+    set(socket, level, errors, 1).map_err(SocketError::at("ask for ICMP errors"))?;
     if let Some(hops) = options.ttl {
-        set(&socket, level, ttl, i32::from(hops)).map_err(SocketError::at("set ttl"))?;
-        set(&socket, level, multicast_ttl, i32::from(hops))
+        set(socket, level, ttl, i32::from(hops)).map_err(SocketError::at("set ttl"))?;
+        set(socket, level, multicast_ttl, i32::from(hops))
             .map_err(SocketError::at("set the multicast ttl"))?;
     }
     if let Some(dscp) = options.dscp {
         let class = i32::from(dscp) << 2;
         let name = if options.v6 { libc::IPV6_TCLASS } else { libc::IP_TOS };
-        set(&socket, level, name, class).map_err(SocketError::at("set dscp"))?;
+        set(socket, level, name, class).map_err(SocketError::at("set dscp"))?;
     }
     if options.force_interface {
         let index = options.interface;
         if options.v6 {
-            set(&socket, level, multicast_if, index as i32)
+            set(socket, level, multicast_if, index as i32)
         } else {
             let request = libc::ip_mreqn {
                 imr_multiaddr: libc::in_addr { s_addr: 0 },
                 imr_address: libc::in_addr { s_addr: 0 },
                 imr_ifindex: index as i32,
             };
-            set(&socket, level, libc::IP_MULTICAST_IF, request)
+            set(socket, level, libc::IP_MULTICAST_IF, request)
         }
         .map_err(SocketError::at("choose the multicast interface"))?;
         // IP_UNICAST_IF takes the index in network order (ip(7)).
         let name = if options.v6 { libc::IPV6_UNICAST_IF } else { libc::IP_UNICAST_IF };
-        set(&socket, level, name, index.to_be()).map_err(SocketError::at("choose the interface"))?;
+        set(socket, level, name, index.to_be()).map_err(SocketError::at("choose the interface"))?;
     }
-    let any: SocketAddr = if options.v6 {
-        (IpAddr::from([0u16; 8]), options.source_port.unwrap_or(0)).into()
-    } else {
-        (IpAddr::from(Ipv4Addr::UNSPECIFIED), options.source_port.unwrap_or(0)).into()
-    };
-    if options.v6 {
-        socket.set_only_v6(true).map_err(SocketError::at("choose the address family"))?;
-    }
-    socket.bind(&any.into()).map_err(SocketError::at(format!("send from port {}", any.port())))?;
-    Ok(socket)
+    Ok(())
 }
 
 pub(super) fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
