@@ -39,8 +39,8 @@ impl Shards {
                 }
             };
             let seed = clock::realtime() ^ (index as u64) << 56;
-            let shard = EngineShard::start(format!("shard-{index}"), clock::now, prepare, |bell| {
-                Fanout::new(bell, notices, counted, seed)
+            let shard = EngineShard::start(format!("shard-{index}"), clock::now, prepare, |wakes| {
+                Fanout::new(wakes.bell, notices, counted, seed)
             })?;
             Ok((shard, stats))
         });

@@ -132,6 +132,18 @@ impl Lane {
         read
     }
 
+    /// The datagram at a position, if it is still in the ring (and was written).
+    pub fn at(&self, position: u64) -> Option<Datagram> {
+        let ring = self.ring.read();
+        let index = position.checked_sub(ring.first)?;
+        ring.datagrams.get(usize::try_from(index).ok()?).cloned()
+    }
+
+    /// The position of the oldest datagram that is still in the ring.
+    pub fn tail(&self) -> u64 {
+        self.ring.read().first
+    }
+
     /// Rings `bell` at every write, for a shard that must not wait for its own clock. Look at the head once more
     /// afterwards: what was written before is not rung for.
     pub fn watch(&self, bell: &Arc<Doorbell>) {
@@ -305,6 +317,9 @@ mod tests {
         writer.mark_random_access(15);
         fill(&mut writer, 12, 8, 0);
         assert_eq!(lane.random_access(), Some(Cursor(15)));
+        assert_eq!(lane.tail(), 10);
+        assert_eq!((lane.at(9).is_none(), lane.at(20).is_none()), (true, true));
+        assert_eq!((lane.at(10).unwrap().bytes[0], lane.at(19).unwrap().bytes[0]), (10, 19));
         let (got, skipped) = read(&lane, &mut cursor, 2);
         assert_eq!((got, skipped), (vec![15, 16], 15));
         assert_eq!(lane.held_bytes(), 188 * 10);

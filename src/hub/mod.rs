@@ -1,8 +1,12 @@
 //! Lanes, cursors and the shard loop: datagrams enter from ingest, egress reads them at its own pace. The only
 //! meeting place of the two; never knows a protocol.
 
+mod feed;
 mod lane;
 mod shard;
+mod timetable;
 
+pub use feed::{FeedReader, FeedWriter, feed};
 pub use lane::{Bounds, Cursor, Lane, LaneWriter, Read};
-pub use shard::{Command, Intake, Outflow, Polled, Schedule, Shard, ShardHandle, StreamKey, Tools};
+pub use shard::{Command, Intake, Outflow, Polled, Schedule, Shard, ShardHandle, StreamKey, Tools, Wakes};
+pub use timetable::{Line, Timetable};

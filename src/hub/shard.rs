@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Mailbox, Sender, TrySendError};
 
 use crate::media::Nanos;
-use crate::net::{Doorbell, Poller, Receiver, Token};
+use crate::net::{Doorbell, Poller, Receiver, Registrar, Token};
 
 /// Names a stream; the same in every shard.
 pub type StreamKey = u64;
@@ -54,6 +54,9 @@ pub trait Outflow: Send + 'static {
 
     /// Another shard rang: look at the lanes that are watched.
     fn rang(&mut self, now: Nanos);
+
+    /// A socket that was registered under this token became readable.
+    fn readable(&mut self, _token: Token, _now: Nanos) {}
 
     /// Sends what is due. `refresh` polls a stream's intake first, where it lives on this shard, and answers how
     /// many datagrams came.
@@ -99,6 +102,20 @@ pub struct Schedule {
     pub ticks_per_second: u32,
 }
 
+/// What wakes a shard on behalf of its outflow.
+#[derive(Debug, Clone)]
+pub struct Wakes {
+    /// Rung from other threads.
+    pub bell: Arc<Doorbell>,
+    /// Takes sockets of the outflow, under tokens with [`Wakes::OURS`] set.
+    pub sockets: Registrar,
+}
+
+impl Wakes {
+    /// Tells the outflow's tokens from those of streams.
+    pub const OURS: u64 = 1 << 63;
+}
+
 /// What can be asked of a shard.
 pub enum Command<I: Intake, O: Outflow> {
     /// Take a stream in.
@@ -136,7 +153,7 @@ pub struct ShardHandle<I: Intake, O: Outflow> {
 
 impl<I: Intake, O: Outflow> ShardHandle<I, O> {
     /// Starts a data thread named `name`; `prepare` runs first on it (pinning), `outflow` makes what it walks,
-    /// from the bell that wakes it.
+    /// from what wakes it.
     ///
     /// # Errors
     /// Out of file descriptors, memory or threads.
@@ -144,10 +161,11 @@ impl<I: Intake, O: Outflow> ShardHandle<I, O> {
         name: String,
         clock: fn() -> Nanos,
         prepare: impl FnOnce() + Send + 'static,
-        outflow: impl FnOnce(Arc<Doorbell>) -> O,
+        outflow: impl FnOnce(Wakes) -> O,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let bell = poller.doorbell();
+        let wakes = Wakes { bell: Arc::clone(&bell), sockets: poller.sockets().clone() };
         // Overflow policy: `send` answers that the shard is busy, and the caller tries again.
         let (mail, mailbox) = crossbeam_channel::bounded(MAILBOX);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -158,7 +176,7 @@ impl<I: Intake, O: Outflow> ShardHandle<I, O> {
             stopping: Arc::clone(&stopping),
             tools: Tools { receiver: Receiver::new() },
             streams: HashMap::new(),
-            outflow: outflow(Arc::clone(&bell)),
+            outflow: outflow(wakes),
             next_publish: 0,
             next_review: 0,
         };
@@ -255,8 +273,11 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                 self.take_commands(now);
                 self.outflow.rang(now);
             }
-            for &Token(key) in &ready {
-                self.readable(key, now);
+            for &token in &ready {
+                match token {
+                    Token(ours) if ours & Wakes::OURS != 0 => self.outflow.readable(token, now),
+                    Token(key) => self.readable(key, now),
+                }
             }
             self.poll_due(now);
             self.walk(now);

@@ -9,9 +9,9 @@ pub use file::{FileDriver, FileError};
 pub use inlet::{Command, Inlet};
 pub use udp::{SenderRule, UdpDriver};
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::hub::{StreamKey, Tools};
+use crate::hub::{FeedReader, StreamKey, Tools};
 use crate::media::Nanos;
 use crate::telemetry::InputStats;
 
@@ -24,6 +24,8 @@ pub enum Driver {
     Udp(Box<UdpDriver>),
     /// A file, paced by its clock.
     File(Box<FileDriver>),
+    /// What a session receives for it elsewhere.
+    Fed(FeedReader),
 }
 
 /// Something that the stream's supervisor has to know.
@@ -56,6 +58,7 @@ impl Driver {
         match self {
             Self::Udp(udp) => Some(udp.socket()),
             Self::File(_) => None,
+            Self::Fed(reader) => Some(reader.as_fd()),
         }
     }
 
@@ -70,6 +73,10 @@ impl Driver {
         match self {
             Self::Udp(udp) => udp.poll(tools, now, stats, feed),
             Self::File(file) => (file.poll(now, feed), false),
+            Self::Fed(reader) => {
+                reader.take(|bytes, arrival| feed(&bytes, arrival));
+                (None, false)
+            }
         }
     }
 
@@ -77,6 +84,7 @@ impl Driver {
         match self {
             Self::Udp(udp) => udp.next_due(),
             Self::File(file) => file.next_due(),
+            Self::Fed(_) => None,
         }
     }
 }
