@@ -1,4 +1,5 @@
 //! Sans-IO protocols: bytes and time enter, bytes and events leave. No sockets, clock, randomness or tokio.
 
 pub mod rtp;
+pub mod srt;
 pub mod ts;
