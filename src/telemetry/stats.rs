@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::srt::{Connection, SessionList};
+
 /// What one input received. Written by the shard that owns it.
 #[derive(Debug, Default, Serialize)]
 pub struct InputStats {
@@ -37,6 +39,10 @@ pub struct InputStats {
     pub rcvbuf_requested: AtomicU64,
     /// Receive buffer granted by the kernel, in bytes.
     pub rcvbuf_granted: AtomicU64,
+    /// The SRT connection it receives from: the one it dialled, or its publisher's.
+    pub srt: Connection,
+    /// Peers that dialled in to publish.
+    pub sessions: SessionList,
 }
 
 /// What one output sent. Written by the shard that walks it, a few times a second.
@@ -62,6 +68,10 @@ pub struct OutputStats {
     pub last_icmp_ms: AtomicU64,
     /// Transport packets per datagram when the path forced fewer than the lane has; 0 = as the lane.
     pub packets_per_datagram: AtomicU64,
+    /// The SRT connection it dialled; an output that serves has sessions instead.
+    pub srt: Connection,
+    /// Peers that dialled in to read.
+    pub sessions: SessionList,
 }
 
 /// What one shard did. Written by its thread.

@@ -1,0 +1,411 @@
+//! Counters and gauges of SRT connections, and the list of peers that dialled in. Filled by the thread that moves
+//! the packets, read by control; a lock is held for a few instructions only.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use serde::{Serialize, Serializer};
+
+/// One SRT connection, seen from our end. A connection carries data one way: an output sends, an input receives.
+#[derive(Debug, Default, Serialize)]
+pub struct SrtStats {
+    /// Data packets sent or received, each time they were.
+    pub packets: AtomicU64,
+    /// Bytes of payload in them.
+    pub bytes: AtomicU64,
+    /// Data packets counted once: sent for the first time, or received and not had before.
+    pub unique_packets: AtomicU64,
+    /// Bytes of payload in those.
+    pub unique_bytes: AtomicU64,
+    /// Data packets sent again, or received with the mark that they were.
+    pub retransmitted: AtomicU64,
+    /// Bytes of payload in those.
+    pub retransmitted_bytes: AtomicU64,
+    /// Data packets that the receiving end missed and asked for (each once, however often it asked).
+    pub lost: AtomicU64,
+    /// Data packets given up because their time had passed (TLPKTDROP): not sent again, or not waited for.
+    pub dropped: AtomicU64,
+    /// Output: datagrams of the lane never sent: out of the ring, beyond the peer's window or the bandwidth cap.
+    pub skipped: AtomicU64,
+    /// Input: data packets that arrived twice, or after they had been given up.
+    pub discarded: AtomicU64,
+    /// Input: data packets that no key opens.
+    pub undecryptable: AtomicU64,
+    /// Output: data packets that the peer has acknowledged. That this moves is what `Live` means.
+    pub acknowledged: AtomicU64,
+    /// Full acknowledgements received or sent.
+    pub acks: AtomicU64,
+    /// Loss reports received or sent.
+    pub naks: AtomicU64,
+    /// Bits of payload per second sent or received over the last second, retransmits included.
+    pub rate_bps: AtomicU64,
+    /// Estimated capacity of the link in bits per second; 0 = not known.
+    pub capacity_bps: AtomicU64,
+    /// Milliseconds since the Unix epoch at which the handshake was done; 0 = not yet.
+    pub since_ms: AtomicU64,
+    /// Milliseconds since the Unix epoch of the last full acknowledgement; 0 = never.
+    pub last_ack_ms: AtomicU64,
+    /// Round-trip time in microseconds, smoothed.
+    pub rtt_us: Spread,
+    /// Variance of the round-trip time in microseconds, smoothed (draft-sharabayko-srt-01, 4.10).
+    pub rtt_var_us: AtomicU32,
+    /// Output: how much time lies between the oldest packet that is not acknowledged and the newest, in
+    /// milliseconds. Input: how much time lies in the receive buffer.
+    pub buffer_ms: Spread,
+    /// Data packets sent and not acknowledged, or received and not delivered.
+    pub in_flight: AtomicU32,
+    /// Data packets that the receiving end still has room for.
+    pub window: AtomicU32,
+    /// Time from sending to delivery that both ends agreed on for this direction, in milliseconds.
+    pub latency_ms: AtomicU32,
+    /// Input: how far the peer's clock has drifted from ours, in microseconds.
+    pub drift_us: AtomicI32,
+    /// How often the key was changed.
+    pub key_refreshes: AtomicU32,
+    /// How the payload is encrypted.
+    pub encryption: EncryptionCell,
+    /// Version of the peer's library, as its handshake says.
+    pub peer_version: VersionCell,
+}
+
+/// A gauge over the life of a connection. Written by one thread; a reader may see two writings mixed.
+#[derive(Debug, Default, Serialize)]
+pub struct Spread {
+    /// As it is.
+    pub last: AtomicU32,
+    /// The least it has been.
+    pub min: AtomicU32,
+    /// Its mean.
+    pub avg: AtomicU32,
+    /// The most it has been.
+    pub max: AtomicU32,
+}
+
+impl Spread {
+    /// Writes all four.
+    pub fn set(&self, last: u32, min: u32, avg: u32, max: u32) {
+        for (cell, value) in [(&self.last, last), (&self.min, min), (&self.avg, avg), (&self.max, max)] {
+            cell.store(value, Relaxed);
+        }
+    }
+}
+
+/// How the payload of a connection is encrypted. The words of the API are lower case: `aes_128_ctr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "ciphers by their names")]
+pub enum Encryption {
+    /// Not at all.
+    #[default]
+    None,
+    Aes128Ctr,
+    Aes192Ctr,
+    Aes256Ctr,
+    Aes128Gcm,
+    Aes192Gcm,
+    Aes256Gcm,
+    /// The peer encrypts and we have no passphrase, or the other way round.
+    NoSecret,
+    /// The passphrases differ.
+    BadSecret,
+}
+
+impl Encryption {
+    const ALL: [Self; 9] = [
+        Self::None,
+        Self::Aes128Ctr,
+        Self::Aes192Ctr,
+        Self::Aes256Ctr,
+        Self::Aes128Gcm,
+        Self::Aes192Gcm,
+        Self::Aes256Gcm,
+        Self::NoSecret,
+        Self::BadSecret,
+    ];
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Aes128Ctr => "aes_128_ctr",
+            Self::Aes192Ctr => "aes_192_ctr",
+            Self::Aes256Ctr => "aes_256_ctr",
+            Self::Aes128Gcm => "aes_128_gcm",
+            Self::Aes192Gcm => "aes_192_gcm",
+            Self::Aes256Gcm => "aes_256_gcm",
+            Self::NoSecret => "no_secret",
+            Self::BadSecret => "bad_secret",
+        }
+    }
+}
+
+/// An [`Encryption`] that one thread writes and others read.
+#[derive(Default)]
+pub struct EncryptionCell(AtomicU8);
+
+impl EncryptionCell {
+    /// Writes it.
+    pub fn store(&self, encryption: Encryption) {
+        self.0.store(encryption as u8, Relaxed);
+    }
+
+    /// Reads it.
+    pub fn load(&self) -> Encryption {
+        Encryption::ALL.get(usize::from(self.0.load(Relaxed))).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for EncryptionCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.load().fmt(f)
+    }
+}
+
+impl Serialize for EncryptionCell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.load().as_str())
+    }
+}
+
+/// A version of SRT, `0x00MMmmpp` as handshakes write it (draft-sharabayko-srt-01, 3.2.1.1.1); 0 = not known, which
+/// the API writes as null, and 1.5.3 as `"1.5.3"`.
+#[derive(Debug, Default)]
+pub struct VersionCell(AtomicU32);
+
+impl VersionCell {
+    /// Writes it.
+    pub fn store(&self, version: u32) {
+        self.0.store(version, Relaxed);
+    }
+
+    /// Reads it.
+    pub fn load(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Serialize for VersionCell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.load() {
+            0 => serializer.serialize_none(),
+            v => serializer.collect_str(&format_args!("{}.{}.{}", v >> 16, v >> 8 & 0xff, v & 0xff)),
+        }
+    }
+}
+
+/// The connection of an object that has at most one: an output or input that dials, or an input's publisher.
+#[derive(Debug, Default)]
+pub struct Connection(Mutex<Option<Arc<SrtStats>>>);
+
+impl Connection {
+    /// Shows a new connection in place of the last, and returns its counters.
+    pub fn open(&self) -> Arc<SrtStats> {
+        let stats = Arc::new(SrtStats::default());
+        self.show(Some(stats.clone()));
+        stats
+    }
+
+    /// Shows these counters, such as those of a [`Session`]; `None` = not connected.
+    pub fn show(&self, stats: Option<Arc<SrtStats>>) {
+        *self.0.lock() = stats;
+    }
+
+    /// The counters of the connection there is.
+    pub fn stats(&self) -> Option<Arc<SrtStats>> {
+        self.0.lock().clone()
+    }
+}
+
+impl Serialize for Connection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.stats().as_deref().serialize(serializer)
+    }
+}
+
+/// Number of a session; counts over the whole process and is never used again.
+pub type SessionId = u64;
+
+/// A peer that dialled in: a reader of an output, a publisher of an input.
+#[derive(Debug)]
+pub struct Session {
+    /// Its number.
+    pub id: SessionId,
+    /// Where it dialled from.
+    pub peer: SocketAddr,
+    /// The user it gave.
+    pub user: Option<Box<str>>,
+    /// What it asked for, as it wrote it, without a password.
+    pub stream_id: Box<str>,
+    /// The API's word for how it speaks to us, such as `srt_listener`.
+    pub protocol: &'static str,
+    /// When it was let in.
+    pub since: SystemTime,
+    /// What is known of its connection.
+    pub stats: Arc<SrtStats>,
+    kicked: AtomicBool,
+}
+
+impl Session {
+    /// A session that begins, with counters of its own.
+    pub fn new(
+        id: SessionId,
+        peer: SocketAddr,
+        user: Option<Box<str>>,
+        stream_id: Box<str>,
+        protocol: &'static str,
+        since: SystemTime,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            user,
+            stream_id,
+            protocol,
+            since,
+            stats: Arc::default(),
+            kicked: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks for its end. The thread that owns it looks often, ends it, and takes it off its list.
+    pub fn kick(&self) {
+        self.kicked.store(true, Relaxed);
+    }
+
+    /// Whether somebody asked for its end.
+    pub fn is_kicked(&self) -> bool {
+        self.kicked.load(Relaxed)
+    }
+}
+
+/// The sessions of one input or output, oldest first. Costs no memory while it is empty.
+#[derive(Debug, Default)]
+pub struct SessionList(Mutex<Vec<Arc<Session>>>);
+
+/// There are as many sessions as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all {0} sessions are taken")]
+pub struct SessionsFull(
+    /// How many there may be.
+    pub usize,
+);
+
+impl SessionList {
+    /// Adds a session, unless `max` are there already.
+    pub fn add(&self, session: Session, max: usize) -> Result<Arc<Session>, SessionsFull> {
+        let session = Arc::new(session);
+        let mut sessions = self.0.lock();
+        if sessions.len() >= max {
+            return Err(SessionsFull(max));
+        }
+        sessions.push(session.clone());
+        Ok(session)
+    }
+
+    /// Takes a session off; the last one gives the memory back.
+    pub fn remove(&self, id: SessionId) -> Option<Arc<Session>> {
+        let mut sessions = self.0.lock();
+        let index = sessions.iter().position(|session| session.id == id)?;
+        let session = sessions.remove(index);
+        if sessions.is_empty() {
+            *sessions = Vec::new();
+        }
+        Some(session)
+    }
+
+    /// Asks for the end of a session. `false` = there is none of that number.
+    pub fn kick(&self, id: SessionId) -> bool {
+        let sessions = self.0.lock();
+        let session = sessions.iter().find(|session| session.id == id);
+        session.inspect(|session| session.kick()).is_some()
+    }
+
+    /// Every session, oldest first.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.0.lock().clone()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Serialize for SessionList {
+    /// How many there are: who they are is told where it is asked for.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.len().serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: SessionId) -> Session {
+        let peer = ([192, 0, 2, 1], 9000).into();
+        Session::new(id, peer, None, "read:a".into(), "srt_listener", SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_gives_its_memory_back() {
+        let list = SessionList::default();
+        for id in 1..=3 {
+            assert_eq!(list.add(session(id), 3).unwrap().id, id);
+        }
+        assert_eq!(list.add(session(4), 3).unwrap_err(), SessionsFull(3));
+        assert_eq!(list.remove(2).unwrap().id, 2);
+        assert!(list.remove(2).is_none());
+        assert_eq!(list.add(session(5), 3).unwrap().id, 5);
+        assert_eq!(list.all().iter().map(|s| s.id).collect::<Vec<_>>(), [1, 3, 5]);
+        for id in [1, 3, 5] {
+            list.remove(id).unwrap();
+        }
+        assert!(list.is_empty() && list.0.lock().capacity() == 0);
+    }
+
+    #[test]
+    fn a_kick_reaches_the_one_that_is_meant() {
+        let list = SessionList::default();
+        let (first, second) = (list.add(session(1), 9).unwrap(), list.add(session(2), 9).unwrap());
+        assert!(list.kick(2) && !list.kick(3));
+        assert!(!first.is_kicked() && second.is_kicked());
+        assert_eq!(list.len(), 2, "who owns it takes it off");
+    }
+
+    #[test]
+    fn stats_are_small_and_readable() {
+        assert!(size_of::<SrtStats>() <= 256, "{}", size_of::<SrtStats>());
+        let connection = Connection::default();
+        assert_eq!(serde_json::to_value(&connection).unwrap(), serde_json::Value::Null);
+        let stats = connection.open();
+        stats.rtt_us.set(40_000, 39_000, 41_000, 52_000);
+        stats.encryption.store(Encryption::Aes256Gcm);
+        stats.peer_version.store(0x0001_0503);
+        let shown = serde_json::to_value(&connection).unwrap();
+        assert_eq!(shown["rtt_us"]["max"], 52_000);
+        assert_eq!((&shown["encryption"], &shown["peer_version"]), (&"aes_256_gcm".into(), &"1.5.3".into()));
+        stats.peer_version.store(0);
+        assert!(serde_json::to_value(&*stats).unwrap()["peer_version"].is_null());
+        connection.show(None);
+        assert!(connection.stats().is_none());
+    }
+
+    #[test]
+    fn every_encryption_is_read_as_it_was_written() {
+        let cell = EncryptionCell::default();
+        for encryption in Encryption::ALL {
+            cell.store(encryption);
+            assert_eq!(cell.load(), encryption);
+        }
+    }
+}
