@@ -1,7 +1,8 @@
 //! The loop of one data thread: sockets and moments in time enter, intakes are read and outflows are walked. One
 //! thread, no task and no queue per output; never waits for anything but time and readable sockets.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -138,6 +139,11 @@ pub struct Shard<I: Intake, O: Outflow> {
     stopping: Arc<AtomicBool>,
     tools: Tools,
     streams: HashMap<StreamKey, Stream<I>>,
+    /// When streams want to be polled, so that a wake costs what is due and not what there is. An entry that is not
+    /// its stream's `timer` is void.
+    timers: BinaryHeap<Reverse<(Nanos, StreamKey)>>,
+    /// Scratch: streams that are polled in this turn.
+    due: Vec<StreamKey>,
     outflow: O,
     next_publish: Nanos,
     next_review: Nanos,
@@ -169,17 +175,7 @@ impl<I: Intake, O: Outflow> ShardHandle<I, O> {
         // Overflow policy: `send` answers that the shard is busy, and the caller tries again.
         let (mail, mailbox) = crossbeam_channel::bounded(MAILBOX);
         let stopping = Arc::new(AtomicBool::new(false));
-        let shard = Shard {
-            clock,
-            poller,
-            mailbox,
-            stopping: Arc::clone(&stopping),
-            tools: Tools { receiver: Receiver::new() },
-            streams: HashMap::new(),
-            outflow: outflow(wakes),
-            next_publish: 0,
-            next_review: 0,
-        };
+        let shard = Shard::new(clock, poller, mailbox, Arc::clone(&stopping), outflow(wakes));
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             prepare();
             shard.run();
@@ -231,12 +227,29 @@ struct Stream<I> {
     /// A burst is arriving: since when, and how many datagrams so far.
     burst: Option<(Nanos, u32)>,
     repoll_at: Option<Nanos>,
+    /// Its entry among the timers: never later than `next_due`.
+    timer: Option<Nanos>,
     /// Counted since the last review.
     clusters: u32,
     datagrams: u32,
 }
 
 impl<I: Intake> Stream<I> {
+    fn new(intake: I) -> Self {
+        Self {
+            intake,
+            ticking: false,
+            own_ticks: None,
+            armed: false,
+            polled_at: 0,
+            burst: None,
+            repoll_at: None,
+            timer: None,
+            clusters: 0,
+            datagrams: 0,
+        }
+    }
+
     fn poll(&mut self, tools: &mut Tools, now: Nanos) -> u32 {
         let polled = self.intake.poll(tools, now);
         self.polled_at = now;
@@ -260,6 +273,28 @@ impl<I: Intake> Stream<I> {
 }
 
 impl<I: Intake, O: Outflow> Shard<I, O> {
+    fn new(
+        clock: fn() -> Nanos,
+        poller: Poller,
+        mailbox: Mailbox<Command<I, O>>,
+        stopping: Arc<AtomicBool>,
+        outflow: O,
+    ) -> Self {
+        Self {
+            clock,
+            poller,
+            mailbox,
+            stopping,
+            tools: Tools { receiver: Receiver::new() },
+            streams: HashMap::new(),
+            timers: BinaryHeap::new(),
+            due: Vec::new(),
+            outflow,
+            next_publish: 0,
+            next_review: 0,
+        }
+    }
+
     fn run(mut self) {
         let mut ready = Vec::new();
         while !self.stopping.load(Ordering::Acquire) {
@@ -296,9 +331,34 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
     }
 
     fn next_due(&mut self) -> Option<Nanos> {
-        let streams = self.streams.values().filter_map(Stream::next_due).min();
-        let timers = Some(self.next_publish.min(self.next_review));
-        earliest(earliest(streams, self.outflow.next_due()), timers)
+        let own = Some(self.next_publish.min(self.next_review));
+        earliest(earliest(self.next_timer(), self.outflow.next_due()), own)
+    }
+
+    /// When the first stream wants to be polled. A timer whose stream has more time by now is set again here, and
+    /// not at every poll that moved it: most polls do.
+    fn next_timer(&mut self) -> Option<Nanos> {
+        while let Some(&Reverse((at, key))) = self.timers.peek() {
+            if let Some(stream) = self.streams.get_mut(&key).filter(|stream| stream.timer == Some(at)) {
+                if stream.next_due() == Some(at) {
+                    return Some(at);
+                }
+                stream.timer = None;
+            }
+            self.timers.pop();
+            self.arm_timer(key);
+        }
+        None
+    }
+
+    /// Sees to a timer that is not later than the stream's next moment.
+    fn arm_timer(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        let Some(due) = stream.next_due() else { return };
+        if stream.timer.is_none_or(|timer| due < timer) {
+            stream.timer = Some(due);
+            self.timers.push(Reverse((due, key)));
+        }
     }
 
     fn take_commands(&mut self, now: Nanos) {
@@ -307,19 +367,9 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
             let Ok(command) = self.mailbox.try_recv() else { return };
             match command {
                 Command::Open(key, intake) => {
-                    let stream = Stream {
-                        intake: *intake,
-                        ticking: false,
-                        own_ticks: None,
-                        armed: false,
-                        polled_at: 0,
-                        burst: None,
-                        repoll_at: None,
-                        clusters: 0,
-                        datagrams: 0,
-                    };
-                    self.streams.insert(key, stream);
+                    self.streams.insert(key, Stream::new(*intake));
                     self.register(key);
+                    self.arm_timer(key);
                 }
                 Command::Close(key) => {
                     self.unregister(key);
@@ -333,6 +383,7 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                         (stream.burst, stream.repoll_at) = (None, None);
                     }
                     self.register(key);
+                    self.arm_timer(key);
                     // A driver that goes leaves the packets of an unfinished datagram behind.
                     self.outflow.arrived(key, false, now);
                 }
@@ -369,18 +420,19 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
             if datagrams > 0 {
                 self.outflow.arrived(key, false, now);
             }
-            return;
+            return self.arm_timer(key);
         }
         let bursty = stream.datagrams >= 2 * stream.clusters;
         if datagrams > 0 && bursty && !self.outflow.schedule(key).immediate {
             // The rest of a burst is microseconds away: let it come in, then send all of it at once.
             stream.burst = Some((now, datagrams));
             stream.repoll_at = Some(now + SETTLE);
-            return;
+            return self.arm_timer(key);
         }
         if datagrams > 0 {
             self.outflow.arrived(key, false, now);
         }
+        self.arm_timer(key);
         self.rearm(key);
     }
 
@@ -396,51 +448,73 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
     }
 
     fn poll_due(&mut self, now: Nanos) {
-        let mut settled = Vec::new();
-        for (&key, stream) in &mut self.streams {
-            if stream.next_due().is_none_or(|due| due > now) {
-                continue;
-            }
-            if stream.burst.is_none() {
-                stream.repoll_at = None;
-            }
-            let datagrams = stream.poll(&mut self.tools, now);
-            match stream.burst {
-                Some((since, so_far)) => {
-                    let total = so_far + datagrams;
-                    if datagrams > 0 && total < LARGE_BURST && now - since < LONG_BURST {
-                        stream.burst = Some((since, total));
-                        stream.repoll_at = Some(now + SETTLE);
-                    } else {
-                        (stream.burst, stream.repoll_at) = (None, None);
-                        self.outflow.arrived(key, total >= BURST, now);
-                        settled.push(key);
-                    }
-                }
-                // What a moment finds has gathered since the last one: no burst.
-                None if datagrams > 0 => {
-                    self.outflow.arrived(key, !stream.ticking && datagrams >= BURST, now);
-                }
-                None => {}
+        // Taken out first: a stream that is due again at once waits until sockets and outputs had their turn.
+        let mut due = std::mem::take(&mut self.due);
+        while let Some(&Reverse((at, key))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            if let Some(stream) = self.streams.get_mut(&key).filter(|stream| stream.timer == Some(at)) {
+                stream.timer = None;
+                due.push(key);
             }
         }
-        settled.into_iter().for_each(|key| self.rearm(key));
+        for key in due.drain(..) {
+            self.poll_if_due(key, now);
+            self.arm_timer(key);
+        }
+        self.due = due;
+    }
+
+    fn poll_if_due(&mut self, key: StreamKey, now: Nanos) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        if stream.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        if stream.burst.is_none() {
+            stream.repoll_at = None;
+        }
+        let datagrams = stream.poll(&mut self.tools, now);
+        match stream.burst {
+            Some((since, so_far)) => {
+                let total = so_far + datagrams;
+                if datagrams > 0 && total < LARGE_BURST && now - since < LONG_BURST {
+                    stream.burst = Some((since, total));
+                    stream.repoll_at = Some(now + SETTLE);
+                } else {
+                    (stream.burst, stream.repoll_at) = (None, None);
+                    self.outflow.arrived(key, total >= BURST, now);
+                    self.rearm(key);
+                }
+            }
+            // What a moment finds has gathered since the last one: no burst.
+            None if datagrams > 0 => {
+                self.outflow.arrived(key, !stream.ticking && datagrams >= BURST, now);
+            }
+            None => {}
+        }
     }
 
     fn walk(&mut self, now: Nanos) {
-        let Self { streams, tools, outflow, clock, .. } = self;
+        let Self { streams, tools, outflow, clock, due, .. } = self;
         outflow.walk(now, &mut |key| {
             let now = clock();
             match streams.get_mut(&key) {
-                Some(stream) if now.saturating_sub(stream.polled_at) > FRESH => stream.poll(tools, now),
+                Some(stream) if now.saturating_sub(stream.polled_at) > FRESH => {
+                    due.push(key);
+                    stream.poll(tools, now)
+                }
                 _ => 0,
             }
         });
+        let mut polled = std::mem::take(&mut self.due);
+        polled.drain(..).for_each(|key| self.arm_timer(key));
+        self.due = polled;
     }
 
     /// Decides for each stream which way of polling it wakes the thread less often.
     fn review(&mut self, now: Nanos) {
-        let mut rearm = Vec::new();
+        let (mut rearm, mut changed) = (Vec::new(), Vec::new());
         for (&key, stream) in &mut self.streams {
             let (here, elsewhere) = (self.outflow.schedule(key), stream.intake.demand());
             let ticks = here.ticks_per_second.max(elsewhere.ticks_per_second).max(IDLE_TICKS);
@@ -452,18 +526,23 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                 && !here.immediate
                 && !elsewhere.immediate
                 && by_arrival > ticks;
-            stream.own_ticks =
+            let own_ticks =
                 (ticking && here.ticks_per_second < ticks).then(|| 1_000_000_000 / Nanos::from(ticks));
+            if (stream.ticking, stream.own_ticks) != (ticking, own_ticks) {
+                changed.push(key);
+            }
+            stream.own_ticks = own_ticks;
             if ticking != stream.ticking {
                 stream.ticking = ticking;
                 self.outflow.set_ticking(key, ticking, now);
             }
-            if !ticking && stream.burst.is_none() {
+            if !ticking && !stream.armed && stream.burst.is_none() {
                 rearm.push(key);
             }
             stream.clusters /= 2;
             stream.datagrams /= 2;
         }
+        changed.into_iter().for_each(|key| self.arm_timer(key));
         rearm.into_iter().for_each(|key| self.rearm(key));
     }
 }
@@ -496,3 +575,203 @@ const BACKSTOP: Nanos = 50_000_000;
 const BURST: u32 = 4;
 const LARGE_BURST: u32 = 44;
 const LONG_BURST: Nanos = 2_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicUsize;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Wants to be polled at given moments, and takes one of them at each poll.
+    struct Script {
+        moments: Vec<Nanos>,
+        polled: Arc<parking_lot::Mutex<Vec<Nanos>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Intake for Script {
+        /// Moments that take the place of those there were.
+        type Command = Vec<Nanos>;
+
+        fn handle(&mut self, moments: Vec<Nanos>, _: Nanos) {
+            self.moments = moments;
+        }
+
+        fn socket(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn poll(&mut self, _: &mut Tools, now: Nanos) -> Polled {
+            self.polled.lock().push(now);
+            self.moments.retain(|moment| *moment > now);
+            Polled::default()
+        }
+
+        fn next_due(&self) -> Option<Nanos> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.moments.iter().min().copied()
+        }
+
+        fn demand(&self) -> Schedule {
+            Schedule::default()
+        }
+
+        fn publish(&mut self, _: Nanos) {}
+    }
+
+    /// Polls what it is told to when it is walked.
+    #[derive(Default)]
+    struct Walker(Vec<StreamKey>);
+
+    impl Outflow for Walker {
+        type Command = StreamKey;
+
+        fn handle(&mut self, stream: StreamKey, _: Nanos) {
+            self.0.push(stream);
+        }
+
+        fn arrived(&mut self, _: StreamKey, _: bool, _: Nanos) {}
+
+        fn rang(&mut self, _: Nanos) {}
+
+        fn walk(&mut self, _: Nanos, refresh: &mut dyn FnMut(StreamKey) -> u32) {
+            self.0.drain(..).for_each(|stream| assert_eq!(refresh(stream), 0));
+        }
+
+        fn next_due(&mut self) -> Option<Nanos> {
+            None
+        }
+
+        fn schedule(&self, _: StreamKey) -> Schedule {
+            Schedule::default()
+        }
+
+        fn set_ticking(&mut self, _: StreamKey, _: bool, _: Nanos) {}
+
+        fn publish(&mut self, _: Nanos) {}
+    }
+
+    thread_local! {
+        static NOW: Cell<Nanos> = const { Cell::new(0) };
+    }
+
+    /// A shard on simulated time, and what is seen of its streams.
+    struct Bench {
+        shard: Shard<Script, Walker>,
+        mail: Sender<Command<Script, Walker>>,
+        polled: Vec<Arc<parking_lot::Mutex<Vec<Nanos>>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            NOW.set(0);
+            let (mail, mailbox) = crossbeam_channel::bounded(MAILBOX);
+            let shard =
+                Shard::new(|| NOW.get(), Poller::new().unwrap(), mailbox, Arc::default(), Walker::default());
+            Self { shard, mail, polled: Vec::new(), asked: Arc::default() }
+        }
+
+        fn open(&mut self, moments: Vec<Nanos>) {
+            let polled = Arc::default();
+            let script = Script { moments, polled: Arc::clone(&polled), asked: Arc::clone(&self.asked) };
+            let key = self.polled.len() as StreamKey;
+            self.polled.push(polled);
+            self.send(Command::Open(key, Box::new(script)));
+        }
+
+        fn send(&mut self, command: Command<Script, Walker>) {
+            assert!(self.mail.try_send(command).is_ok());
+            self.shard.take_commands(NOW.get());
+        }
+
+        /// One turn of the loop at that time, without its wait.
+        fn turn(&mut self, now: Nanos) {
+            NOW.set(now);
+            self.shard.poll_due(now);
+            self.shard.walk(now);
+        }
+
+        /// When the first stream is due, found the long way.
+        fn first_due(&self) -> Option<Nanos> {
+            self.shard.streams.values().filter_map(Stream::next_due).min()
+        }
+    }
+
+    #[test]
+    fn a_wake_costs_what_is_due() {
+        let mut bench = Bench::new();
+        for stream in 0..1000 {
+            bench.open((1..=10).map(|round| round * 1_000_000 + stream).collect());
+        }
+        for stream in 0..1000 {
+            let now = 1_000_000 + stream;
+            assert_eq!(bench.shard.next_timer(), Some(now));
+            let before = bench.asked.load(Ordering::Relaxed);
+            bench.turn(now);
+            assert_eq!(bench.shard.next_timer(), bench.first_due());
+            // The long way asked every one.
+            let asked = bench.asked.load(Ordering::Relaxed) - before - 1000;
+            assert!(asked <= 6, "{asked} of 1000 streams were looked at");
+            assert_eq!(*bench.polled[stream as usize].lock(), [now]);
+        }
+        assert_eq!(bench.shard.timers.len(), 1000);
+    }
+
+    #[test]
+    fn a_stream_that_is_due_at_once_again_waits_for_its_next_turn() {
+        let mut bench = Bench::new();
+        bench.open(vec![5]);
+        bench.shard.streams.get_mut(&0).unwrap().repoll_at = Some(1);
+        bench.shard.arm_timer(0);
+        bench.turn(3);
+        assert_eq!(*bench.polled[0].lock(), [3]);
+        assert_eq!(bench.shard.next_timer(), Some(5));
+    }
+
+    #[test]
+    fn what_is_closed_leaves_no_timer() {
+        let mut bench = Bench::new();
+        bench.open(vec![7]);
+        bench.open(vec![9]);
+        bench.send(Command::Close(0));
+        assert_eq!(bench.shard.next_timer(), Some(9));
+        bench.turn(8);
+        assert!(bench.polled[0].lock().is_empty());
+        assert_eq!(bench.shard.timers.len(), 1);
+    }
+
+    proptest! {
+        /// Whatever moves a stream's moment, the shard wakes for the first one and polls exactly what is due.
+        #[test]
+        fn the_first_moment_is_never_missed(
+            steps in proptest::collection::vec((0usize..4, 0u64..8, 1u64..60, 1u64..400_000), 1..80)
+        ) {
+            let mut bench = Bench::new();
+            (0..8).for_each(|stream| bench.open(vec![1_000 * stream]));
+            let mut now = 0;
+            for (kind, stream, count, span) in steps {
+                let moments = (1..=count).map(|i| now + i * span).collect();
+                match kind {
+                    0 => bench.send(Command::Intake(stream, moments)),
+                    1 => bench.send(Command::Outflow(stream)),
+                    _ => {}
+                }
+                let first = bench.first_due();
+                prop_assert_eq!(bench.shard.next_timer(), first);
+                now = if kind == 3 { first.unwrap_or(now).max(now) } else { now + span };
+                let due: Vec<StreamKey> =
+                    (0..8).filter(|key| bench.shard.streams[key].next_due().is_some_and(|at| at <= now)).collect();
+                bench.turn(now);
+                for key in due {
+                    let polled = bench.polled[key as usize].lock();
+                    prop_assert_eq!(polled.last().copied(), Some(now));
+                }
+                prop_assert_eq!(bench.shard.next_timer(), bench.first_due());
+            }
+        }
+    }
+}

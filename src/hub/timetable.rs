@@ -200,8 +200,7 @@ impl Timetable {
         let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else { return };
         line.idle = if line.read_to == read_to { line.idle + 1 } else { 0 };
         line.read_to = read_to;
-        let (local, ticking) =
-            self.streams.get(&line.stream).map_or((true, false), |s| (s.local, s.ticking));
+        let (local, ticking) = self.streams.get(&line.stream).map_or((true, false), |s| (s.local, s.ticking));
         let next = if line.pending() > 0 {
             Some(now)
         } else if !ticking || line.delay == 0 {
