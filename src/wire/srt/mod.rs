@@ -1,14 +1,30 @@
 //! SRT live mode (draft-sharabayko-srt-01, protocol version 5): datagrams and time enter, headers, datagrams,
 //! payloads and events leave. No sockets, clock or randomness; random bytes are arguments.
 
+mod link;
+mod loss;
 mod packet;
+mod rate;
+mod receiver;
+mod resend;
+mod rtt;
+mod sender;
 mod seq;
+mod stats;
+mod tsbpd;
 
+pub use link::Event;
+use link::Link;
 pub use packet::{
     Ack, AckReport, Boundary, Control, ControlPacket, DataHeader, HEADER, KeyFlag, Losses, MESSAGE_MOST,
     Malformed, PAYLOAD_MOST, Packet, SocketId, UserKind,
 };
+pub use rate::Bandwidth;
+pub use receiver::{Delivery, Receiver, ReceiverConfig, accept_clear};
+pub use rtt::Rtt;
+pub use sender::{Retransmit, Sender, SenderConfig, Stored};
 pub use seq::Seq;
+pub use stats::{ReceiverStats, SenderStats, Spread};
 
 /// Nanoseconds of the clock that the owner reads, the same in all calls.
 pub type Nanos = u64;

@@ -1,0 +1,509 @@
+//! Data packets enter as the network delivered them, payloads leave in order and at their time; acknowledgements
+//! and loss reports leave. Holds a bounded number of packets.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::link::nanos;
+use super::loss::LossList;
+use super::rate::{Meter, PairProbe};
+use super::resend::NEVER;
+use super::tsbpd::Tsbpd;
+use super::{
+    Ack, AckReport, Control, ControlPacket, DataHeader, Event, HEADER, KeyFlag, Link, Losses, Nanos,
+    PAYLOAD_MOST, ReceiverStats, Rtt, Seq, SocketId,
+};
+
+/// What the handshake agreed on for the direction of receiving.
+#[derive(Debug, Clone)]
+pub struct ReceiverConfig {
+    /// The peer's socket.
+    pub destination: SocketId,
+    /// When the connection began here: timestamp 0 of what this end sends.
+    pub start: Nanos,
+    /// The number of the peer's first packet.
+    pub initial: Seq,
+    /// When the handshake packet that ties the clocks together arrived…
+    pub tied_at: Nanos,
+    /// …and the timestamp that it carried.
+    pub tied_timestamp: u32,
+    /// How long after its time a packet is delivered.
+    pub latency: Duration,
+    /// Most packets held: the flow window that was offered; libsrt has 8192.
+    pub capacity: u32,
+    /// Silence of the peer after which the connection is lost; libsrt has 5 s.
+    pub idle_timeout: Duration,
+}
+
+/// The receiving end of one connection in live mode.
+#[derive(Debug)]
+pub struct Receiver {
+    link: Link,
+    capacity: usize,
+    /// The number of the packet that leaves next.
+    first: Seq,
+    /// Place `i` belongs to number `first + i`. The last place is never empty.
+    slots: VecDeque<Slot>,
+    /// Exactly the empty places.
+    losses: LossList,
+    /// Packets that were missing before the one that leaves next.
+    gap: u32,
+    tsbpd: Tsbpd,
+    rtt: Rtt,
+    acks: Acks,
+    rate: Meter,
+    probe: PairProbe,
+    /// When a packet last found its place, and whether those since then lie out of reach.
+    accepted: Nanos,
+    out_of_reach: bool,
+    /// Payloads that left: their memory is used again.
+    spare: Vec<Vec<u8>>,
+    /// The payload that left last.
+    out: Vec<u8>,
+    /// The loss list of the report being written.
+    report: Vec<u8>,
+    stats: ReceiverStats,
+}
+
+/// A payload on its way out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delivery<'a> {
+    /// The payload, decrypted.
+    pub payload: &'a [u8],
+    /// The number of its packet.
+    pub sequence: Seq,
+    /// When it was to be delivered: arrivals, freed of the network's jitter.
+    pub deliver_at: Nanos,
+    /// Packets that are missing between the last payload and this one.
+    pub missing: u32,
+}
+
+impl Receiver {
+    /// A receiver that waits for the first packet. `now` starts its timers.
+    pub fn new(config: &ReceiverConfig, now: Nanos) -> Self {
+        let first = config.initial;
+        Self {
+            link: Link::new(config.destination, config.start, config.idle_timeout, now),
+            capacity: config.capacity.clamp(32, CAPACITY_MOST) as usize,
+            first,
+            slots: VecDeque::new(),
+            losses: LossList::default(),
+            gap: 0,
+            tsbpd: Tsbpd::new(config.tied_at, config.tied_timestamp, nanos(config.latency)),
+            rtt: Rtt::default(),
+            acks: Acks::new(first, now),
+            rate: Meter::new(now),
+            probe: PairProbe::default(),
+            accepted: now,
+            out_of_reach: false,
+            spare: Vec::new(),
+            out: Vec::new(),
+            report: Vec::new(),
+            stats: ReceiverStats::default(),
+        }
+    }
+
+    /// Takes a data packet for this connection that arrived at `now`. `decrypt` gets its header, as fields and as
+    /// bytes, and its payload, makes the payload clear in place and answers how long it is then; `None` refuses it:
+    /// there is no key, it does not fit, or the payload is clear where it must not be ([`accept_clear`] suits a
+    /// connection without encryption). A packet that was refused counts as arrived, and is missing from what leaves.
+    pub fn handle_data(
+        &mut self,
+        header: &[u8; HEADER],
+        payload: &[u8],
+        now: Nanos,
+        decrypt: impl FnOnce(&DataHeader, &[u8; HEADER], &mut [u8]) -> Option<usize>,
+    ) {
+        self.link.hear(now);
+        self.stats.packets += 1;
+        self.stats.bytes += payload.len() as u64;
+        self.rate.add(payload.len(), now);
+        let Ok(fields) = DataHeader::parse(header) else {
+            self.stats.refused += 1;
+            return;
+        };
+        self.stats.retransmitted += u64::from(fields.retransmitted);
+        self.acks.unlit += 1;
+        let place = fields.sequence.ahead_of(self.first);
+        let Ok(place) = usize::try_from(place) else {
+            self.stats.late += 1;
+            return;
+        };
+        if place >= self.capacity || payload.len() > PAYLOAD_MOST {
+            self.stats.refused += 1;
+            // A gap wider than the buffer: nothing that comes can be believed to belong here any more.
+            let stuck = self.slots.is_empty() && now.saturating_sub(self.accepted) > OUT_OF_REACH;
+            self.out_of_reach |= stuck && place >= self.capacity;
+            return;
+        }
+        if self.slots.get(place).is_some_and(|slot| !slot.is_empty()) {
+            self.stats.duplicates += 1;
+            return;
+        }
+        self.accepted = now;
+        let time = self.tsbpd.unwrap(fields.timestamp, now);
+        let mut buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(PAYLOAD_MOST));
+        buffer.clear();
+        buffer.extend_from_slice(payload);
+        let slot = match decrypt(&fields, header, &mut buffer) {
+            Some(length) => {
+                buffer.truncate(length);
+                Slot::Held { time, payload: buffer }
+            }
+            None => {
+                self.stats.undecrypted += 1;
+                self.recycle(buffer);
+                Slot::Refused { time }
+            }
+        };
+        self.insert(place, &fields, slot, now);
+    }
+
+    /// Takes a control packet for this connection that carries `timestamp` and arrived at `now`.
+    pub fn handle(&mut self, packet: &ControlPacket<'_>, now: Nanos) -> Event {
+        self.link.hear(now);
+        match packet.control {
+            Control::AckAck { number } => {
+                if let Some(sent) = self.acks.confirm(number) {
+                    let rtt = now.saturating_sub(sent);
+                    self.rtt.measure(rtt);
+                    self.stats.rtt.add(rtt / 1000);
+                    self.tsbpd.sample(packet.timestamp, now, rtt);
+                }
+            }
+            Control::DropRequest { first, last, .. } => self.give_up(first, last),
+            Control::Shutdown => return Event::Shutdown,
+            Control::PeerError { code } => return Event::PeerError(code),
+            Control::Handshake(_) | Control::User(..) => return Event::Unhandled,
+            Control::KeepAlive | Control::CongestionWarning | Control::Ack(_) | Control::Nak(_) => {}
+        }
+        Event::Quiet
+    }
+
+    /// Takes note that the peer lives, by a packet that is not for [`Self::handle`].
+    pub fn hear(&mut self, now: Nanos) {
+        self.link.hear(now);
+    }
+
+    /// The next payload that is due at `now`; call it until `None`. What is missing before a payload that is due
+    /// has come too late (4.6).
+    pub fn pop(&mut self, now: Nanos) -> Option<Delivery<'_>> {
+        loop {
+            let (place, deliver_at) = self.head()?;
+            if deliver_at > now {
+                return None;
+            }
+            for _ in 0..place {
+                self.slots.pop_front();
+            }
+            self.stats.dropped += place as u64;
+            self.gap = self.gap.saturating_add(place as u32);
+            let sequence = self.first + place as u32;
+            self.first = sequence + 1;
+            let slot = self.slots.pop_front()?;
+            if place > 0 {
+                self.losses.forget_before(self.first);
+            }
+            match slot {
+                Slot::Held { payload, .. } => {
+                    let old = std::mem::replace(&mut self.out, payload);
+                    self.recycle(old);
+                    self.stats.delivered += 1;
+                    let missing = std::mem::take(&mut self.gap);
+                    return Some(Delivery { payload: &self.out, sequence, deliver_at, missing });
+                }
+                Slot::Refused { .. } | Slot::Empty => self.gap = self.gap.saturating_add(1),
+            }
+        }
+    }
+
+    /// Writes the next control packet that is due at `now` into `into`, which it clears; call it until `false`.
+    /// Take all packets that have arrived before: what they fill is not reported missing.
+    pub fn next_control(&mut self, now: Nanos, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        if let Some(packet) = self.next_ack(now) {
+            packet.write(into);
+            return true;
+        }
+        self.report.clear();
+        let (interval, most) = (self.rtt.nak_interval(), PAYLOAD_MOST);
+        if self.losses.report(now, interval, most, &mut self.report)
+            && let Ok(losses) = Losses::parse(&self.report)
+        {
+            self.stats.naks += 1;
+            self.link.send(now);
+            self.link.control(Control::Nak(losses), now).write(into);
+            return true;
+        }
+        let Some(packet) = self.link.keep_alive(now) else { return false };
+        packet.write(into);
+        true
+    }
+
+    /// A control packet of the owner's making, such as a shutdown or key material, with this connection's
+    /// destination and timestamp.
+    pub fn control<'a>(&mut self, control: Control<'a>, now: Nanos) -> ControlPacket<'a> {
+        self.link.send(now);
+        self.link.control(control, now)
+    }
+
+    /// When there is something to do without a packet having arrived: a payload, an acknowledgement, a report.
+    pub fn next_due(&self) -> Nanos {
+        let head = self.head().map_or(NEVER, |(_, deliver_at)| deliver_at);
+        head.min(self.acks.due(self.next_missing(), &self.rtt))
+            .min(self.losses.soonest())
+            .min(self.link.due())
+    }
+
+    /// Whether nothing was heard of the peer for longer than the connection may be silent.
+    pub fn is_peer_lost(&self, now: Nanos) -> bool {
+        self.link.is_peer_lost(now)
+    }
+
+    /// Whether the peer's numbers have run away from this end, by more than the buffer holds: the connection
+    /// cannot go on.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.out_of_reach
+    }
+
+    /// Packets held, and how much time they span in nanoseconds.
+    pub fn held(&self) -> (usize, Nanos) {
+        let time = |slot: &Slot| match slot {
+            Slot::Held { time, .. } => Some(*time),
+            Slot::Refused { .. } | Slot::Empty => None,
+        };
+        let span = self.slots.iter().find_map(time).zip(self.slots.iter().rev().find_map(time));
+        (self.slots.len(), span.map_or(0, |(first, last)| last.saturating_sub(first).max(0) as Nanos))
+    }
+
+    /// The peer's socket.
+    pub fn destination(&self) -> SocketId {
+        self.link.destination()
+    }
+
+    /// The round-trip time.
+    pub fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    /// Nanoseconds by which the peer's clock has drifted from ours since it was last followed.
+    pub fn drift(&self) -> i64 {
+        self.tsbpd.drift()
+    }
+
+    /// Bytes of payload per second, over the last half second.
+    pub fn byte_rate(&self) -> u64 {
+        self.rate.bytes_per_second()
+    }
+
+    /// What was seen so far.
+    pub fn stats(&self) -> &ReceiverStats {
+        &self.stats
+    }
+
+    /// The first place that is not empty, and when it is due.
+    #[inline]
+    fn head(&self) -> Option<(usize, Nanos)> {
+        let place = self.losses.missing_from(self.first) as usize;
+        match self.slots.get(place)? {
+            Slot::Held { time, .. } | Slot::Refused { time } => Some((place, self.tsbpd.deliver_at(*time))),
+            Slot::Empty => None,
+        }
+    }
+
+    fn insert(&mut self, place: usize, fields: &DataHeader, slot: Slot, now: Nanos) {
+        if place < self.slots.len() {
+            self.losses.close(fields.sequence);
+            self.stats.reordered += u64::from(!fields.retransmitted);
+        } else {
+            if !fields.retransmitted {
+                self.probe.add(fields.sequence, slot.length(), now);
+            }
+            let missing = place - self.slots.len();
+            if missing > 0 {
+                self.stats.lost += missing as u64;
+                self.losses.append(self.first + self.slots.len() as u32, fields.sequence - 1, now);
+            }
+            self.slots.resize_with(place + 1, || Slot::Empty);
+        }
+        if let Some(empty) = self.slots.get_mut(place) {
+            *empty = slot;
+        }
+    }
+
+    /// The peer will not send these: they stay missing until their time has come, but are not asked for.
+    fn give_up(&mut self, first: Seq, last: Seq) {
+        self.stats.drop_requests += 1;
+        self.losses.give_up(first, last);
+    }
+
+    /// How many places from the first on are not empty.
+    #[inline]
+    fn solid(&self) -> usize {
+        let missing = self.losses.first().map(|missing| missing.ahead_of(self.first).max(0) as usize);
+        missing.unwrap_or(self.slots.len())
+    }
+
+    /// The number before which everything arrived or is given up.
+    fn next_missing(&self) -> Seq {
+        self.first + self.solid() as u32
+    }
+
+    fn next_ack(&mut self, now: Nanos) -> Option<ControlPacket<'static>> {
+        let next = self.next_missing();
+        let available = (self.capacity - self.solid().min(self.capacity)) as u32;
+        if let Some(number) = self.acks.next(next, available, now, &self.rtt) {
+            self.rate.close(now);
+            self.stats.acks += 1;
+            self.stats.held.add(self.held().1 / 1000);
+            self.link.send(now);
+            let report = AckReport {
+                rtt: micros(self.rtt.smoothed()),
+                rtt_variance: micros(self.rtt.variance()),
+                available,
+                packet_rate: self.rate.packets_per_second().min(u32::MAX.into()) as u32,
+                link_capacity: self.probe.packets_per_second(),
+                byte_rate: self.rate.bytes_per_second().min(u32::MAX.into()) as u32,
+            };
+            return Some(self.link.control(Control::Ack(Ack { number, next, report: Some(report) }), now));
+        }
+        if self.acks.next_light(next) {
+            self.stats.light_acks += 1;
+            self.link.send(now);
+            return Some(self.link.control(Control::Ack(Ack { number: 0, next, report: None }), now));
+        }
+        None
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_MOST && buffer.capacity() > 0 {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// What a connection without encryption decrypts with: clear payloads pass, others do not.
+pub fn accept_clear(header: &DataHeader, _: &[u8; HEADER], payload: &mut [u8]) -> Option<usize> {
+    (header.key == KeyFlag::Clear).then_some(payload.len())
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Missing.
+    Empty,
+    /// Arrived, and could not be decrypted.
+    Refused { time: i64 },
+    /// Arrived; its time of the connection in nanoseconds.
+    Held { time: i64, payload: Vec<u8> },
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Held { payload, .. } => payload.len(),
+            Self::Empty | Self::Refused { .. } => 0,
+        }
+    }
+}
+
+/// When to acknowledge, and the acknowledgements that wait for their answer.
+#[derive(Debug)]
+struct Acks {
+    /// Number of the last full one.
+    number: u32,
+    /// What it said, and when it was sent.
+    said: Seq,
+    said_at: Nanos,
+    /// Whether it said that nothing more fits.
+    said_full: bool,
+    /// The most that the peer has shown to know.
+    confirmed: Seq,
+    /// No full one before this time.
+    due: Nanos,
+    /// Number, content and time of those that are not answered.
+    open: VecDeque<(u32, Seq, Nanos)>,
+    /// Packets that arrived since the last full one…
+    unlit: u32,
+    /// …and how many of them the next light one waits for.
+    light_after: u32,
+}
+
+impl Acks {
+    fn new(first: Seq, now: Nanos) -> Self {
+        Self {
+            number: 0,
+            said: first,
+            said_at: now,
+            said_full: false,
+            confirmed: first,
+            due: now + ACK_INTERVAL,
+            open: VecDeque::new(),
+            unlit: 0,
+            light_after: LIGHT_EVERY,
+        }
+    }
+
+    /// When a full one is due that says `next`: every 10 ms while there is news, and as long as the peer has not
+    /// answered, again after a round trip (3.2.4, 4.8.1).
+    fn due(&self, next: Seq, rtt: &Rtt) -> Nanos {
+        if next == self.confirmed {
+            NEVER
+        } else if next == self.said {
+            self.due.max(self.said_at + rtt.beyond())
+        } else {
+            self.due
+        }
+    }
+
+    /// The number of the full one to send now.
+    fn next(&mut self, next: Seq, available: u32, now: Nanos, rtt: &Rtt) -> Option<u32> {
+        // A peer that was told to stop has to hear that there is room again.
+        let reopened = self.said_full && available > 0 && now >= self.due;
+        if now < self.due(next, rtt) && !reopened {
+            return None;
+        }
+        self.number = self.number % ACK_NUMBER_MOST + 1;
+        (self.said, self.said_at, self.said_full) = (next, now, available == 0);
+        self.due = now + ACK_INTERVAL;
+        (self.unlit, self.light_after) = (0, LIGHT_EVERY);
+        if self.open.len() >= OPEN_MOST {
+            self.open.pop_front();
+        }
+        self.open.push_back((self.number, next, now));
+        Some(self.number)
+    }
+
+    /// Whether a light one is due.
+    fn next_light(&mut self, next: Seq) -> bool {
+        if self.unlit < self.light_after || next == self.said {
+            return false;
+        }
+        self.light_after += LIGHT_EVERY;
+        true
+    }
+
+    /// When the acknowledgement was sent that is answered; `None` when it is not known.
+    fn confirm(&mut self, number: u32) -> Option<Nanos> {
+        let at = self.open.iter().position(|open| open.0 == number)?;
+        let (_, said, sent) = self.open.drain(..=at).next_back()?;
+        self.confirmed = self.confirmed.later(said);
+        Some(sent)
+    }
+}
+
+fn micros(time: Nanos) -> u32 {
+    (time / 1000).min(i32::MAX as u64) as u32
+}
+
+const ACK_INTERVAL: Nanos = 10_000_000;
+const ACK_NUMBER_MOST: u32 = i32::MAX as u32;
+const LIGHT_EVERY: u32 = 64;
+/// Two and a half seconds of round trip.
+const OPEN_MOST: usize = 256;
+const SPARE_MOST: usize = 64;
+const CAPACITY_MOST: u32 = 1 << 17;
+const OUT_OF_REACH: Nanos = 1_000_000_000;
