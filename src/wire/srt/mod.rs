@@ -9,6 +9,7 @@ mod receiver;
 mod resend;
 mod rtt;
 mod sender;
+mod reject;
 mod seq;
 mod stats;
 mod tsbpd;
@@ -23,6 +24,7 @@ pub use rate::Bandwidth;
 pub use receiver::{Delivery, Receiver, ReceiverConfig, accept_clear};
 pub use rtt::Rtt;
 pub use sender::{Retransmit, Sender, SenderConfig, Stored};
+pub use reject::Reject;
 pub use seq::Seq;
 pub use stats::{ReceiverStats, SenderStats, Spread};
 
