@@ -1,17 +1,21 @@
 //! SRT live mode (draft-sharabayko-srt-01, protocol version 5): datagrams and time enter, headers, datagrams,
 //! payloads and events leave. No sockets, clock or randomness; random bytes are arguments.
 
+pub mod crypto;
+pub mod handshake;
 mod link;
 mod loss;
+
 mod packet;
 mod rate;
 mod receiver;
+mod reject;
 mod resend;
 mod rtt;
 mod sender;
-mod reject;
 mod seq;
 mod stats;
+mod stream_id;
 mod tsbpd;
 
 pub use link::Event;
@@ -22,11 +26,12 @@ pub use packet::{
 };
 pub use rate::Bandwidth;
 pub use receiver::{Delivery, Receiver, ReceiverConfig, accept_clear};
+pub use reject::Reject;
 pub use rtt::Rtt;
 pub use sender::{Retransmit, Sender, SenderConfig, Stored};
-pub use reject::Reject;
 pub use seq::Seq;
 pub use stats::{ReceiverStats, SenderStats, Spread};
+pub use stream_id::{Ask, AskMode, BadAsk, BadLength, STREAM_ID_MOST, StreamId};
 
 /// Nanoseconds of the clock that the owner reads, the same in all calls.
 pub type Nanos = u64;
