@@ -37,6 +37,8 @@ pub(super) enum DialError {
     Thread(std::io::Error),
     #[error("the file did not open within {OPEN_TIMEOUT:?}")]
     Slow,
+    #[error("SRT urls are understood, and SRT itself is not built yet")]
+    NotBuilt,
     #[error("the attempt made something else than was asked for")]
     Broken,
 }
@@ -45,7 +47,7 @@ impl DialError {
     /// Whether trying again may help without a change of the configuration.
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Resolve(ResolveError::Denied(_)) | Self::SourceFamily(_) => Class::Fatal,
+            Self::Resolve(ResolveError::Denied(_)) | Self::SourceFamily(_) | Self::NotBuilt => Class::Fatal,
             Self::Socket(error) if !error.is_retryable() => Class::Fatal,
             Self::Path(error) if !error.is_retryable() => Class::Fatal,
             Self::Broken => Class::Bug,
@@ -79,6 +81,7 @@ pub(super) async fn source(url: &InputUrl, defaults: &Defaults) -> Result<Source
             let driver = UdpDriver::rtp(driver.0, driver.1, rtp.reorder);
             Ok(Source { driver: Driver::Udp(Box::new(driver)), buffer })
         }
+        InputUrl::Srt(_) => Err(DialError::NotBuilt),
         InputUrl::File(file) => {
             let (roots, path) = (Arc::clone(&defaults.roots), file.path.clone());
             // A network file system may block for long: not on the runtime's own threads.
@@ -142,6 +145,7 @@ pub(super) async fn way(
     let (udp, framing) = match url {
         OutputUrl::Udp(udp) => (udp, Framing::Udp),
         OutputUrl::Rtp(udp) => (udp, Framing::Rtp),
+        OutputUrl::Srt(_) => return Err(DialError::NotBuilt),
         OutputUrl::File(_) => return Ok(None),
     };
     let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;

@@ -553,15 +553,24 @@ fn check_protocol(word: &str, url: Option<&OutputUrl>) -> Result<(), FieldError>
         let words: Vec<_> = Protocol::ALL.map(|p| format!("'{}'", p.as_str())).into();
         return error("enum", format!("Input should be {}", words.join(", ")));
     };
-    match (protocol.prefix(), url) {
-        (None, _) => {
-            error("value_error", format!("{word} is not supported yet; supported are udp, rtp and file"))
-        }
-        (Some(prefix), Some(url)) if url.protocol() != protocol => {
-            error("value_error", format!("URL for protocol '{word}' must start with {prefix}"))
-        }
-        _ => Ok(()),
+    let Some(prefix) = protocol.prefix() else {
+        let runs = Protocol::ALL.into_iter().filter(|p| p.prefix().is_some());
+        let runs: Vec<_> = runs.map(Protocol::as_str).collect();
+        return error(
+            "value_error",
+            format!("{word} is not supported yet; supported are {}", runs.join(", ")),
+        );
+    };
+    if url.is_none_or(|url| url.protocol() == protocol) {
+        return Ok(());
     }
+    let mode = match protocol {
+        Protocol::SrtCaller => " and have mode=caller",
+        Protocol::SrtListener => " and have mode=listener",
+        Protocol::SrtRendezvous => " and have mode=rendezvous",
+        _ => "",
+    };
+    error("value_error", format!("URL for protocol '{word}' must start with {prefix}{mode}"))
 }
 
 #[cfg(test)]
@@ -721,7 +730,7 @@ mod tests {
 
         let refused = store.create_input(input("a"), at(2)).unwrap_err();
         assert_eq!(refused, conflict("Input with name 'a' already exists"));
-        let draft = InputDraft { name: " ".into(), url: Some("srt://h:1".into()), udp_port: Some(1) };
+        let draft = InputDraft { name: " ".into(), url: Some("rtsp://h:1".into()), udp_port: Some(1) };
         let names = ["name", "url", "udp_port", "udp_port"].map(String::from);
         let refused = fields(store.create_input(draft, at(2)).unwrap_err());
         assert_eq!(refused.into_iter().map(|(field, _)| field).collect::<Vec<_>>(), names);
@@ -766,7 +775,11 @@ mod tests {
         assert_eq!(fields(store.create_output(1, draft, at(2)).unwrap_err()), wrong);
         for (word, part) in [
             ("rtp", "must start with rtp://"),
-            ("srt_caller", "not supported yet"),
+            ("srt_listener", "must start with srt:// and have mode=listener"),
+            (
+                "rtsp",
+                "rtsp is not supported yet; supported are srt_caller, srt_listener, udp, rtp, file, srt_rendezvous",
+            ),
             ("Udp", "'srt_caller', "),
         ] {
             let refused = |refusal: Refusal| assert!(refusal.to_string().contains(part), "{word}: {refusal}");

@@ -6,6 +6,7 @@ mod paths;
 mod redact;
 mod refusal;
 mod spec;
+mod srt;
 mod url;
 
 pub use desired::{
@@ -13,9 +14,13 @@ pub use desired::{
     Rules, Store,
 };
 pub use paths::{PathError, Roots};
-pub use redact::{RawUrl, redact};
+pub use redact::{RawUrl, redact, redact_stream_id};
 pub use refusal::{FieldError, Refusal};
 pub use spec::{
     Delay, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
     UdpOutput,
+};
+pub use srt::{
+    CipherMode, Credentials, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink,
+    SrtListen, SrtOutput, Takeover,
 };

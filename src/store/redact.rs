@@ -36,34 +36,120 @@ impl fmt::Debug for RawUrl {
 }
 
 /// The url with every secret replaced by `***`: the password of the user information (RFC 3986, 3.2.1), the
-/// values of options that name a secret, and for rtmp the stream key, unless `key_is_public=true` is said.
-/// Accepts anything: a text that is no url is searched in the same way.
+/// values of options that name a secret, the password in a stream id of SRT, and for rtmp the stream key, unless
+/// `key_is_public=true` is said. Accepts anything: a text that is no url is searched in the same way.
 pub fn redact(url: &str) -> Cow<'_, str> {
-    let mut shown = String::new();
-    let mut rest = url;
-    let hide = |shown: &mut String, visible: &str| {
-        shown.push_str(visible);
-        shown.push_str(HIDDEN);
-    };
-    if let Some(secret) = password(url) {
-        hide(&mut shown, &url[..secret.start]);
-        rest = &url[secret.end..];
+    hide(url, places(url).into_iter().map(|place| place.at))
+}
+
+/// A stream id of SRT with its password replaced by `***`.
+pub fn redact_stream_id(stream_id: &str) -> Cow<'_, str> {
+    hide(stream_id, stream_id_secrets(stream_id.as_bytes()).into_iter())
+}
+
+/// Whether an option of this name holds a secret.
+pub(super) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["pass", "token", "secret", "key", "auth", "credential", "signature", "jwt"]
+        .iter()
+        .any(|w| name.contains(w))
+        // The length of a key, and whether one is public, are none.
+        && !matches!(name.as_str(), "pbkeylen" | "key_is_public")
+}
+
+/// Where a secret stands, never empty, and what it is.
+#[derive(Debug)]
+#[expect(dead_code)]
+struct Place<'a> {
+    name: Cow<'a, str>,
+    at: Range<usize>,
+}
+
+/// Every secret of a url, first to last.
+fn places(url: &str) -> Vec<Place<'_>> {
+    let mut places = Vec::new();
+    let mut rest = 0;
+    if let Some(at) = password(url) {
+        rest = at.end;
+        places.push(Place { name: "password".into(), at });
     }
-    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-    match stream_key(url, path, query) {
-        Some(at) => hide(&mut shown, &path[..at]),
-        None => shown.push_str(path),
+    let (path, query) = url[rest..].split_once('?').map_or((&url[rest..], None), |(p, q)| (p, Some(q)));
+    if let Some(at) = stream_key(url, path, query) {
+        places.push(Place { name: "stream key".into(), at: rest + at..rest + path.len() });
     }
-    for (index, option) in query.into_iter().flat_map(|q| q.split('&')).enumerate() {
-        shown.push(if index == 0 { '?' } else { '&' });
-        match option.split_once('=') {
-            Some((name, value)) if is_secret(name) && !value.is_empty() => {
-                hide(&mut shown, &option[..=name.len()]);
+    let mut start = rest + path.len() + 1;
+    for option in query.into_iter().flat_map(|q| q.split('&')) {
+        if let Some((name, value)) = option.split_once('=').filter(|(_, value)| !value.is_empty()) {
+            let value_at = start + name.len() + 1;
+            if is_secret(name) {
+                places.push(Place { name: name.into(), at: value_at..start + option.len() });
+            } else if matches!(name, "streamid" | "srt_streamid") {
+                let (decoded, origins) = decode(value);
+                let secrets = stream_id_secrets(&decoded).into_iter().enumerate();
+                places.extend(secrets.map(|(nth, at)| Place {
+                    name: format!("password {nth} in the stream id").replace(" 0 ", " ").into(),
+                    at: value_at + origins[at.start]..value_at + origins[at.end],
+                }));
             }
-            _ => shown.push_str(option),
         }
+        start += option.len() + 1;
     }
-    if shown == url { Cow::Borrowed(url) } else { Cow::Owned(shown) }
+    places
+}
+
+fn hide(text: &str, places: impl Iterator<Item = Range<usize>>) -> Cow<'_, str> {
+    let (mut shown, mut end) = (String::new(), 0);
+    for at in places {
+        shown.push_str(&text[end..at.start]);
+        shown.push_str(HIDDEN);
+        end = at.end;
+    }
+    shown.push_str(&text[end..]);
+    if shown == text { Cow::Borrowed(text) } else { Cow::Owned(shown) }
+}
+
+/// Percent-decodes what can be, and says for each byte (and the end) where it came from.
+fn decode(text: &str) -> (Vec<u8>, Vec<usize>) {
+    let (mut decoded, mut origins) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while let Some(&byte) = text.as_bytes().get(at) {
+        let hex = text
+            .as_bytes()
+            .get(at + 1..at + 3)
+            .filter(|hex| byte == b'%' && hex.iter().all(u8::is_ascii_hexdigit));
+        let coded = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        decoded.push(coded.unwrap_or(byte));
+        origins.push(at);
+        at += if coded.is_some() { 3 } else { 1 };
+    }
+    origins.push(at);
+    (decoded, origins)
+}
+
+/// Where passwords stand in a stream id: behind the third colon of `read:NAME:USER:PASSWORD`, and in the values of
+/// `#!::r=NAME,u=USER,s=PASSWORD`, of `r=NAME?secret=…` and the like.
+fn stream_id_secrets(stream_id: &[u8]) -> Vec<Range<usize>> {
+    let listed = stream_id.starts_with(b"#!:");
+    let plain = stream_id.starts_with(b"read:") || stream_id.starts_with(b"publish:");
+    let mut secrets = Vec::new();
+    if plain {
+        let third = stream_id.iter().enumerate().filter(|(_, b)| **b == b':').nth(2);
+        secrets.extend(third.map(|(colon, _)| colon + 1..stream_id.len()).filter(|at| !at.is_empty()));
+        return secrets;
+    }
+    let mut start = 0;
+    for part in stream_id.split(|b| matches!(b, b',' | b'?' | b'&' | b'{' | b'}')) {
+        if let Some(equals) = part.iter().position(|b| *b == b'=') {
+            let (name, value) =
+                (String::from_utf8_lossy(&part[..equals]), start + equals + 1..start + part.len());
+            let name = name.rsplit(':').next().unwrap_or_default();
+            if !value.is_empty() && (is_secret(name) || listed && name == "s") {
+                secrets.push(value);
+            }
+        }
+        start += part.len() + 1;
+    }
+    secrets
 }
 
 /// Where the password of the user information stands.
@@ -96,14 +182,6 @@ fn stream_key(url: &str, path: &str, query: Option<&str>) -> Option<usize> {
     (rtmp && !public && segments.matches('/').count() > 1 && last < path.len()).then_some(last)
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["pass", "token", "secret", "key", "auth", "credential", "signature", "jwt"]
-        .iter()
-        .any(|w| name.contains(w))
-        && name != "key_is_public"
-}
-
 const HIDDEN: &str = "***";
 
 #[cfg(test)]
@@ -123,6 +201,9 @@ mod tests {
             "rtmp://host/live",
             "rtmp://host/live/public?key_is_public=true",
             "srt://host:9000?passphrase=",
+            "srt://host:9000?pbkeylen=16&streamid=read:cam:user",
+            "srt://host:9000?streamid=%23!::r=cam,m=request,u=user&mode=caller",
+            "srt://:8890?streamid=cam@home:a:b:c",
             "",
             "?",
             "://",
@@ -143,6 +224,18 @@ mod tests {
                 "srt://h:1?mode=caller&passphrase=***&latency=9",
             ),
             ("udp://h:1?TOKEN=a=b", "udp://h:1?TOKEN=***"),
+            ("srt://user:Ab%26%2A@:8890?mode=listener", "srt://user:***@:8890?mode=listener"),
+            ("srt://h:1?streamid=read:cam:user:a:b&ttl=1", "srt://h:1?streamid=read:cam:user:***&ttl=1"),
+            (
+                "srt://h:1?streamid=publish%3Acam%3Auser%3Ap%26p%zz",
+                "srt://h:1?streamid=publish%3Acam%3Auser%3A***",
+            ),
+            ("srt://h:1?streamid=#!::u=a,s=b,r=c", "srt://h:1?streamid=#!::u=a,s=***,r=c"),
+            ("srt://h:1?streamid=%23!::s%3Db%2Cr=c", "srt://h:1?streamid=%23!::s%3D***%2Cr=c"),
+            (
+                "srt://h:1?srt_streamid=#!::r=live/a?secret=b,m=publish",
+                "srt://h:1?srt_streamid=#!::r=live/a?secret=***,m=publish",
+            ),
             ("rtmp://host/live/abcd-efgh", "rtmp://host/live/***"),
             ("RTMPS://u:p@host:443/app/inst/key?x=1", "RTMPS://u:***@host:443/app/inst/***?x=1"),
         ] {
@@ -154,11 +247,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn stream_ids_are_shown_without_their_password() {
+        for (given, shown) in [
+            ("read:cam", "read:cam"),
+            ("read:cam:user:pass word", "read:cam:user:***"),
+            ("#!::r=cam,u=user,s=pass", "#!::r=cam,u=user,s=***"),
+            ("#!:{r=cam,token=x}", "#!:{r=cam,token=***}"),
+            ("é:ü:ß:€", "é:ü:ß:€"),
+        ] {
+            assert_eq!(redact_stream_id(given), shown);
+        }
+    }
+
     proptest! {
         #[test]
         fn anything_is_accepted_and_a_second_pass_changes_nothing(url in "\\PC{0,40}") {
             let once = redact(&url).into_owned();
             prop_assert_eq!(redact(&once), once.as_str());
+        }
+
+        #[test]
+        fn stream_ids_of_any_kind_are_accepted(
+            id in "(read:|publish:|#!:|%23!:){0,2}([a-zé:,=?&{}%0-9sr]|pass=|s=|%[0-9a-fA-F]{2}){0,12}"
+        ) {
+            let url = format!("srt://h:1?streamid={id}");
+            let once = redact(&url).into_owned();
+            prop_assert_eq!(redact(&once), once.as_str());
+            let once = redact_stream_id(&id).into_owned();
+            prop_assert_eq!(redact_stream_id(&once), once.as_str());
         }
 
         #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::srt::{SrtInput, SrtOutput};
 use crate::wire::ts::FilterSpec;
 
 /// A source of a transport stream.
@@ -15,6 +16,8 @@ pub enum InputUrl {
     Udp(UdpInput),
     /// `rtp://`, payload type 33 (RFC 2250, RFC 3551).
     Rtp(RtpInput),
+    /// `srt://`
+    Srt(Box<SrtInput>),
     /// `file:`
     File(FileInput),
 }
@@ -64,6 +67,8 @@ pub enum OutputUrl {
     Udp(UdpOutput),
     /// `rtp://`, payload type 33.
     Rtp(UdpOutput),
+    /// `srt://`
+    Srt(Box<SrtOutput>),
     /// `file:`
     File(FileOutput),
 }
@@ -223,6 +228,7 @@ impl Protocol {
         match self {
             Self::Udp => Some("udp://"),
             Self::Rtp => Some("rtp://"),
+            Self::SrtCaller | Self::SrtListener | Self::SrtRendezvous => Some("srt://"),
             Self::File => Some("file:"),
             _ => None,
         }

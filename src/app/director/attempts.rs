@@ -144,10 +144,12 @@ impl Director {
             Id::Input(input) => self.store.input(input).map(|spec| match &spec.url {
                 InputUrl::Udp(udp) => udp.host.clone(),
                 InputUrl::Rtp(rtp) => rtp.udp.host.clone(),
+                InputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 InputUrl::File(_) => String::new(),
             }),
             Id::Output(input, output) => self.store.output(input, output).map(|spec| match &spec.url {
                 OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.host.clone(),
+                OutputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 OutputUrl::File(_) => String::new(),
             }),
         };
@@ -209,6 +211,7 @@ impl Neighbours {
 fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
     match url {
         OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
+        OutputUrl::Srt(srt) => srt.transform.as_ref(),
         OutputUrl::File(file) => file.transform.as_ref(),
     }
 }

@@ -407,6 +407,7 @@ impl Director {
             InputUrl::Udp(udp) | InputUrl::Rtp(crate::store::RtpInput { udp, .. }) => {
                 (udp.stall_after, udp.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_multicast()))
             }
+            InputUrl::Srt(srt) => (srt.stall_after, false),
             InputUrl::File(_) => (None, false),
         };
         Policy {

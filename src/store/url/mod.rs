@@ -1,21 +1,24 @@
 //! The text of a url enters, what it says leaves: scheme, address, options, every value inside its range. Opens
 //! nothing and resolves no name.
 
-use std::collections::BTreeSet;
+mod address;
+mod options;
+mod srt;
+
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use self::address::{Authority, check_scope, literal, split_authority, split_query};
+use self::options::{FIELD, FILTER, Options, bad, percent_decode};
 use super::refusal::FieldError;
 use super::spec::{
-    Delay, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
-    UdpOutput,
+    FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, UdpInput, UdpOutput,
 };
-use crate::wire::ts::{Fill, FilterSpec};
+use super::srt::SrtEnd;
 
 impl InputUrl {
     /// Reads the url of an input. The error names the option, its range, and what is known instead.
@@ -24,14 +27,15 @@ impl InputUrl {
         match scheme.as_str() {
             "udp" => {
                 let (address, options) = split_address(rest, &[SOCKET_INPUT])?;
-                Ok(Self::Udp(udp_input(address, &options)?))
+                Ok(Self::Udp(udp_input(address.host, address.port, &options)?))
             }
             "rtp" => {
                 let (address, options) = split_address(rest, &[SOCKET_INPUT, RTP_INPUT])?;
                 let reorder = options.number("reorder_ms", 0..=2000)?.unwrap_or(50);
-                let udp = udp_input(address, &options)?;
+                let udp = udp_input(address.host, address.port, &options)?;
                 Ok(Self::Rtp(RtpInput { udp, reorder: Duration::from_millis(reorder) }))
             }
+            "srt" => Ok(Self::Srt(srt::input(rest)?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_INPUT])?;
                 let looped = options.choice("loop", &[("true", true), ("false", false)])?.unwrap_or(true);
@@ -45,7 +49,7 @@ impl InputUrl {
     pub fn udp_port(&self) -> Option<u16> {
         match self {
             Self::Udp(udp) | Self::Rtp(RtpInput { udp, .. }) => Some(udp.port),
-            Self::File(_) => None,
+            Self::Srt(_) | Self::File(_) => None,
         }
     }
 }
@@ -57,13 +61,14 @@ impl OutputUrl {
         match scheme.as_str() {
             "udp" => Ok(Self::Udp(udp_output(rest)?)),
             "rtp" => Ok(Self::Rtp(udp_output(rest)?)),
+            "srt" => Ok(Self::Srt(srt::output(rest)?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_OUTPUT, FILTER])?;
                 Ok(Self::File(FileOutput {
                     path,
                     rotate_bytes: options.number("rotate_mb", 1..=1_000_000)?.map(|mb| mb * 1_000_000),
                     rotate_after: options.number("rotate_s", 1..=604_800)?.map(Duration::from_secs),
-                    transform: transform(&options)?,
+                    transform: options.transform()?,
                 }))
             }
             other => Err(unsupported(other)),
@@ -75,89 +80,17 @@ impl OutputUrl {
         match self {
             Self::Udp(_) => Protocol::Udp,
             Self::Rtp(_) => Protocol::Rtp,
+            Self::Srt(srt) => match srt.link.end {
+                SrtEnd::Caller(_) => Protocol::SrtCaller,
+                SrtEnd::Rendezvous(_) => Protocol::SrtRendezvous,
+                SrtEnd::Listener(_) => Protocol::SrtListener,
+            },
             Self::File(_) => Protocol::File,
         }
     }
 }
 
-/// Host (brackets taken off, scope kept) and port.
-struct Address {
-    host: String,
-    port: u16,
-}
-
-/// The options of a url, each known and given once.
-struct Options(Vec<(String, String)>);
-
-impl Options {
-    fn parse(query: Option<&str>, known: &[&[&str]]) -> Result<Self, FieldError> {
-        let mut options: Vec<(String, String)> = Vec::new();
-        for option in query.into_iter().flat_map(|q| q.split('&')).filter(|o| !o.is_empty()) {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            if !known.concat().contains(&name) {
-                // A name that is no word may be a piece of a secret that held a `&`.
-                let shown = if name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-                    format!("option '{name}'")
-                } else {
-                    "an option".into()
-                };
-                return Err(bad(format!(
-                    "{shown} is not known here; known are {}",
-                    known.concat().join(", ")
-                )));
-            }
-            if options.iter().any(|(taken, _)| taken == name) {
-                return Err(bad(format!("option '{name}' is given twice")));
-            }
-            let value = percent_decode(value).and_then(|bytes| String::from_utf8(bytes).ok());
-            let Some(value) = value.filter(|v| !v.is_empty()) else {
-                return Err(bad(format!(
-                    "option '{name}' needs a value: {name}=… (write a literal % as %25)"
-                )));
-            };
-            options.push((name.into(), value));
-        }
-        Ok(Self(options))
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn read<T>(
-        &self,
-        name: &str,
-        expected: impl FnOnce() -> String,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, FieldError> {
-        let Some(value) = self.text(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| bad(format!("option '{name}' must be {}", expected())))
-    }
-
-    fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, FieldError> {
-        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
-        self.read(name, expected, |v| digits::<u64>(v).filter(|n| range.contains(n)))
-    }
-
-    fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, FieldError> {
-        let expected = || choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
-        self.read(name, expected, |v| choices.iter().find(|(word, _)| *word == v).map(|(_, choice)| *choice))
-    }
-
-    fn interface(&self) -> Result<Option<String>, FieldError> {
-        let expected = || "the name or an address of a network interface, such as eth0".into();
-        self.read("interface", expected, |v| {
-            (is_interface(v) || IpAddr::from_str(v).is_ok()).then(|| v.to_owned())
-        })
-    }
-
-    fn pids(&self, name: &str) -> Result<Option<BTreeSet<u16>>, FieldError> {
-        let expected = || "a comma list of PIDs from 16 to 8190 (0x10 to 0x1ffe)".into();
-        self.read(name, expected, |v| v.split(',').map(pid).collect())
-    }
-}
-
-fn udp_input(Address { host, port }: Address, options: &Options) -> Result<UdpInput, FieldError> {
+fn udp_input(host: String, port: u16, options: &Options) -> Result<UdpInput, FieldError> {
     let host = if host.is_empty() { "0.0.0.0".into() } else { host };
     let interface = options.interface()?;
     check_scope(&host, interface.as_deref())?;
@@ -167,25 +100,18 @@ fn udp_input(Address { host, port }: Address, options: &Options) -> Result<UdpIn
         let same_family = literal(&host).is_none_or(|host| host.is_ipv4() == source.is_ipv4());
         (same_family && !source.is_multicast() && !source.is_unspecified()).then_some(source)
     })?;
-    let expected = || "seconds from 0.1 to 3600".into();
-    let stall_after = options.read("stall_after", expected, |v| {
-        let plain = v.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let seconds = v.parse::<f64>().ok().filter(|s| plain && (0.1..=3600.0).contains(s))?;
-        Some(Duration::from_secs_f64(seconds))
-    })?;
+    let stall_after = options.stall_after()?;
     let rcvbuf = options.number("rcvbuf", 4096..=1_073_741_824)?.map(|bytes| bytes as usize);
     Ok(UdpInput { host, port, interface, source, rcvbuf, stall_after })
 }
 
 fn udp_output(rest: &str) -> Result<UdpOutput, FieldError> {
-    let (Address { host, port }, options) = split_address(rest, &[SOCKET_OUTPUT, FILTER])?;
+    let (Authority { host, port, .. }, options) = split_address(rest, &[SOCKET_OUTPUT, FILTER])?;
     if host.is_empty() || literal(&host).is_some_and(|ip| ip.is_unspecified()) {
         return Err(bad("an output needs an address or a name to send to: udp://HOST:PORT"));
     }
     let interface = options.interface()?;
     check_scope(&host, interface.as_deref())?;
-    let delays = Delay::ALL.map(|delay| delay.as_ms().to_string());
-    let delays: Vec<_> = delays.iter().map(String::as_str).zip(Delay::ALL).collect();
     Ok(UdpOutput {
         host,
         port,
@@ -193,31 +119,10 @@ fn udp_output(rest: &str) -> Result<UdpOutput, FieldError> {
         interface,
         dscp: options.number("dscp", 0..=63)?.map(|n| n as u8),
         source_port: options.number("source_port", 1..=65_535)?.map(|n| n as u16),
-        delay: options.choice("delay_ms", &delays)?,
+        delay: options.delay()?,
         pace: options.choice("pace", &[("batch", Pace::Batch), ("pcr", Pace::Pcr)])?.unwrap_or_default(),
-        transform: transform(&options)?,
+        transform: options.transform()?,
     })
-}
-
-fn transform(options: &Options) -> Result<Transform, FieldError> {
-    let fill = options.choice("fill", &[("null", Fill::Null), ("remove", Fill::Remove)])?;
-    let filter = FilterSpec {
-        program: options.number("program", 1..=65_535)?.map(|n| n as u16),
-        pids: options.pids("pids")?,
-        drop_pids: options.pids("drop_pids")?.unwrap_or_default(),
-        strip_klv: options.choice("klv", &[("keep", false), ("strip", true)])?.unwrap_or_default(),
-        fill: fill.unwrap_or_default(),
-    };
-    if let Some(pid) = filter.pids.iter().flatten().find(|pid| filter.drop_pids.contains(pid)) {
-        return Err(bad(format!("PID {pid} is in pids and in drop_pids: take it out of one")));
-    }
-    if filter != (FilterSpec { fill: filter.fill, ..FilterSpec::default() }) {
-        Ok(Some(filter))
-    } else if fill.is_some() {
-        Err(bad("option 'fill' needs something to take out: program, pids, drop_pids or klv=strip"))
-    } else {
-        Ok(None)
-    }
 }
 
 fn split_scheme(text: &str) -> Result<(String, &str), FieldError> {
@@ -240,32 +145,13 @@ fn unsupported(scheme: &str) -> FieldError {
     }
 }
 
-/// Splits `//[@]host:port[/][?options]`. The leading `@` is how VLC and multicat write an address to listen on.
-fn split_address(rest: &str, known: &[&[&str]]) -> Result<(Address, Options), FieldError> {
-    let rest =
-        rest.strip_prefix("//").ok_or_else(|| bad("two slashes follow the scheme: udp://HOST:PORT"))?;
-    let (before, query) = split_query(rest);
-    let authority = before.strip_suffix('/').unwrap_or(before);
-    let authority = authority.strip_prefix('@').unwrap_or(authority);
-    if authority.contains('@') {
+/// The address of a UDP socket has nobody before its `@`.
+fn split_address<'a>(rest: &'a str, known: &[&[&str]]) -> Result<(Authority<'a>, Options), FieldError> {
+    let (authority, query) = split_authority(rest, "udp://HOST:PORT")?;
+    if authority.userinfo.is_some() {
         return Err(bad("nothing stands before the '@' of this scheme; a sender is written source=ADDRESS"));
     }
-    if authority.contains(['/', '#']) {
-        return Err(bad("this scheme has no path: udp://HOST:PORT?option=value"));
-    }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, port) = bracketed.split_once(']').ok_or_else(|| bad("the closing ']' is missing"))?;
-            (ipv6_host(host)?, port.strip_prefix(':'))
-        }
-        None => {
-            let (host, port) = authority.rsplit_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
-            (plain_host(host)?, port)
-        }
-    };
-    let port = port.and_then(digits::<u16>).filter(|port| *port != 0);
-    let port = port.ok_or_else(|| bad("a port from 1 to 65535 follows the host: udp://HOST:PORT"))?;
-    Ok((Address { host, port }, Options::parse(query, known)?))
+    Ok((authority, Options::parse(query, known, &[])?))
 }
 
 /// Splits `PATH[?options]`, `//localhost/PATH` and `///PATH` (RFC 8089, 2); the path is percent-decoded.
@@ -285,119 +171,22 @@ fn split_path(rest: &str, known: &[&[&str]]) -> Result<(PathBuf, Options), Field
     if bytes.is_empty() || bytes.ends_with(b"/") || bytes.iter().any(u8::is_ascii_control) {
         return Err(bad("the path of a file is expected: file:PATH or file:///PATH"));
     }
-    Ok((OsString::from_vec(bytes).into(), Options::parse(query, known)?))
+    Ok((OsString::from_vec(bytes).into(), Options::parse(query, known, &[])?))
 }
 
-fn split_query(rest: &str) -> (&str, Option<&str>) {
-    rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)))
-}
-
-/// An address without brackets, a name, or nothing.
-fn plain_host(host: &str) -> Result<String, FieldError> {
-    if host.contains(':') {
-        return Err(bad("an IPv6 address stands in brackets: udp://[ADDRESS]:PORT"));
-    }
-    let label = |l: &str| {
-        (1..=63).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let name = host.strip_suffix('.').unwrap_or(host);
-    // A name whose last label is a number is a mistyped address (RFC 1123, 2.1); no resolver should see it.
-    let numeric =
-        name.rsplit('.').next().is_some_and(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_digit()));
-    let valid = host.is_empty()
-        || Ipv4Addr::from_str(host).is_ok()
-        || (host.len() <= 253 && name.split('.').all(label) && !numeric);
-    valid.then(|| host.to_owned()).ok_or_else(|| bad("the host is neither an address nor a name"))
-}
-
-/// An IPv6 address, perhaps with a scope (RFC 4007, 11); RFC 6874 writes its `%` as `%25`.
-fn ipv6_host(host: &str) -> Result<String, FieldError> {
-    let (address, scope) = host.split_once('%').map_or((host, None), |(a, s)| (a, Some(s)));
-    let scope = scope.map(|s| match s.strip_prefix("25") {
-        Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic()) => name,
-        _ => s,
-    });
-    match (Ipv6Addr::from_str(address), scope) {
-        (Ok(_), None) => Ok(address.to_owned()),
-        (Ok(_), Some(scope)) if is_interface(scope) => Ok(format!("{address}%{scope}")),
-        _ => Err(bad(
-            "an IPv6 address is expected in the brackets: udp://[ADDRESS]:PORT or udp://[ADDRESS%eth0]:PORT",
-        )),
-    }
-}
-
-/// A link-local address says nothing without the interface it is local to (RFC 4007, 6).
-fn check_scope(host: &str, interface: Option<&str>) -> Result<(), FieldError> {
-    let scoped = host.contains('%');
-    let link_local = matches!(literal(host), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
-    if link_local && !scoped && interface.is_none() {
-        return Err(bad("a link-local address needs its interface: udp://[fe80::1%eth0]:PORT"));
-    }
-    if scoped && interface.is_some() {
-        return Err(bad("the interface is given twice: by the scope of the address and by 'interface'"));
-    }
-    Ok(())
-}
-
-/// The address, when the host is one.
-fn literal(host: &str) -> Option<IpAddr> {
-    IpAddr::from_str(host.split_once('%').map_or(host, |(address, _)| address)).ok()
-}
-
-/// IFNAMSIZ leaves 15 bytes; the kernel allows anything else but `/`, white space and `:`.
-fn is_interface(name: &str) -> bool {
-    (1..=15).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
-}
-
-/// PIDs of elementary streams (ISO/IEC 13818-1, table 2-3).
-fn pid(text: &str) -> Option<u16> {
-    let pid = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u16::from_str_radix(hex, 16).ok()?,
-        Some(_) => return None,
-        None => digits(text)?,
-    };
-    (0x10..=0x1ffe).contains(&pid).then_some(pid)
-}
-
-/// A number of digits only: `FromStr` alone would take a sign.
-fn digits<T: FromStr>(text: &str) -> Option<T> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut hex = || char::from(bytes.next()?).to_digit(16);
-                (hex()? << 4 | hex()?) as u8
-            }
-            plain => plain,
-        });
-    }
-    Some(decoded)
-}
-
-fn bad(msg: impl Into<String>) -> FieldError {
-    FieldError::value(FIELD, msg)
-}
-
-const FIELD: &str = "url";
-const SUPPORTED: &str = "udp://, rtp:// and file:";
-const LATER: [&str; 8] = ["srt", "rtsp", "rtsps", "rtmp", "rtmps", "v4l2", "http", "https"];
+const SUPPORTED: &str = "udp://, rtp://, srt:// and file:";
+const LATER: [&str; 7] = ["rtsp", "rtsps", "rtmp", "rtmps", "v4l2", "http", "https"];
 const SOCKET_INPUT: &[&str] = &["interface", "source", "rcvbuf", "stall_after"];
 const RTP_INPUT: &[&str] = &["reorder_ms"];
 const FILE_INPUT: &[&str] = &["loop"];
 const SOCKET_OUTPUT: &[&str] = &["ttl", "interface", "dscp", "source_port", "delay_ms", "pace"];
 const FILE_OUTPUT: &[&str] = &["rotate_mb", "rotate_s"];
-const FILTER: &[&str] = &["program", "pids", "drop_pids", "klv", "fill"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Delay;
+    use crate::wire::ts::{Fill, FilterSpec};
     use proptest::prelude::*;
 
     fn input(text: &str) -> InputUrl {
@@ -517,9 +306,9 @@ mod tests {
     #[test]
     fn refusals_say_what_is_expected() {
         for (text, part) in [
-            ("", "udp://, rtp:// and file:"),
-            ("239.1.1.1", "udp://, rtp:// and file:"),
-            ("srt://h:1", "srt:// is not supported yet; supported are udp://, rtp:// and file:"),
+            ("", "udp://, rtp://, srt:// and file:"),
+            ("239.1.1.1", "udp://, rtp://, srt:// and file:"),
+            ("rtsp://h:1", "rtsp:// is not supported yet; supported are udp://, rtp://, srt:// and file:"),
             ("gopher://h:1", "the scheme is not known; supported are udp://"),
             ("udp:h:1", "two slashes"),
             ("udp://h", "a port from 1 to 65535"),
