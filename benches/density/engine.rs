@@ -1,12 +1,12 @@
 //! The engine under test: the real binary, configured by a file, as a user starts it.
 
 use std::fs::{self, File};
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::plan::Options;
 use crate::{Result, sys};
 
 /// A running engine. Ends with its owner.
@@ -17,18 +17,19 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine with the first `outputs` outputs of a plan and waits until its API answers.
-    pub(crate) fn start(options: &Options, outputs: usize, cpus: &[usize]) -> Result<Self> {
+    /// Starts an engine with a configuration whose API listens there, and waits until it answers; its files have this
+    /// name.
+    pub(crate) fn start(name: &str, config: &str, api: SocketAddrV4, cpus: &[usize]) -> Result<Self> {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("density");
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let (config, log) = (folder.join("millrace.yaml"), folder.join("millrace.log"));
-        fs::write(&config, options.engine_config(outputs))?;
+        let (file, log) = (folder.join(format!("{name}.yaml")), folder.join(format!("{name}.log")));
+        fs::write(&file, config)?;
         let output = File::create(&log)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-        command.arg("run").arg("--config").arg(&config).stdin(Stdio::null());
+        command.arg("run").arg("--config").arg(&file).stdin(Stdio::null());
         command.stdout(output.try_clone()?).stderr(output);
         sys::bind_child(&mut command, cpus);
-        let mut engine = Self { child: command.spawn()?, api: format!("http://{}", options.api()), log };
+        let mut engine = Self { child: command.spawn()?, api: format!("http://{api}"), log };
         let health = format!("{}/api/health", engine.api);
         for _ in 0..START_TRIES {
             engine.check_alive()?;
@@ -53,6 +54,34 @@ impl Engine {
     /// CPU time used so far, in nanoseconds.
     pub(crate) fn cpu_time(&self) -> Result<u64> {
         Ok(sys::cpu_time(self.child.id())?)
+    }
+
+    /// How many system calls it makes in a second, as strace counts them; `None` where strace may not look.
+    pub(crate) fn system_calls(&self) -> Option<f64> {
+        let count = self.log.with_extension("strace");
+        let pid = self.child.id().to_string();
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-f", "-c", "-qq", "-p", &pid, "-o"])
+            .arg(&count)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        let mut strace = strace.spawn().ok()?;
+        let start = sys::now();
+        thread::sleep(Duration::from_secs(1));
+        // Lets go of the engine and writes its table.
+        sys::interrupt(strace.id());
+        let seconds = (sys::now() - start) as f64 / 1e9;
+        strace.wait().ok()?;
+        let table = fs::read_to_string(&count).ok()?;
+        // % time, seconds, µs/call, calls, perhaps errors, "total".
+        let total = table.lines().rfind(|line| line.ends_with(" total"))?;
+        Some(total.split_whitespace().nth(3)?.parse::<f64>().ok()? / seconds)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Memory in use (VmRSS), in bytes.

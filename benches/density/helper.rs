@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, reference, sink, source, sys};
+use crate::{Result, reference, sink, source, srt_peer, srt_sink, sys};
 
 /// What a helper does and everything it needs to know. The first line that it reads.
 #[derive(Serialize, Deserialize)]
@@ -17,12 +17,16 @@ pub(crate) enum Role {
     Source(source::Setup),
     /// Receives and counts.
     Sink(sink::Setup),
+    /// Receives SRT and counts.
+    SrtSink(srt_sink::Setup),
     /// Copies streams the plain way: receive, then one `sendto` per output.
     Sendto(reference::Setup),
     /// Copies streams with a task per output.
     Tokio(reference::Setup),
     /// Sends without a stream, as fast as it can.
     Limit(reference::Setup),
+    /// Copies one stream with srt-tokio.
+    SrtTokio(srt_peer::Setup),
 }
 
 /// The argument that makes this program a helper.
@@ -42,21 +46,37 @@ impl Helper {
     /// Starts a helper on these CPUs and waits until it is ready.
     pub(crate) fn start(role: &Role, cpus: &[usize]) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(ARGUMENT);
+        let mut helper = Self::spawn(command, cpus)?;
+        helper.ask::<()>(&serde_json::to_string(role)?)?;
+        Ok(helper)
+    }
+
+    /// Starts another program that answers as a helper does, the first time when it is ready.
+    pub(crate) fn start_program(command: Command, cpus: &[usize]) -> Result<Self> {
+        let mut helper = Self::spawn(command, cpus)?;
+        helper.read::<()>()?;
+        Ok(helper)
+    }
+
+    fn spawn(mut command: Command, cpus: &[usize]) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         sys::bind_child(&mut command, cpus);
         let mut child = command.spawn()?;
         let (requests, answers) = match (child.stdin.take(), child.stdout.take()) {
             (Some(requests), Some(answers)) => (requests, BufReader::new(answers)),
             _ => return Err("a helper without pipes".into()),
         };
-        let mut helper = Self { child, requests, answers };
-        helper.ask::<()>(&serde_json::to_string(role)?)?;
-        Ok(helper)
+        Ok(Self { child, requests, answers })
     }
 
     /// Sends one request and waits for its answer.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &str) -> Result<T> {
         writeln!(self.requests, "{request}")?;
+        self.read()
+    }
+
+    fn read<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
         let answer: std::result::Result<T, String> = serde_json::from_str(&answer)
@@ -86,9 +106,11 @@ pub(crate) fn run() -> Result<()> {
     let result = match serde_json::from_str(&role)? {
         Role::Source(setup) => source::run(setup, requests),
         Role::Sink(setup) => sink::run(&setup, requests),
+        Role::SrtSink(setup) => srt_sink::run(&setup, requests),
         Role::Sendto(setup) => reference::run_sendto(&setup, requests),
         Role::Tokio(setup) => reference::run_tokio(&setup, requests),
         Role::Limit(setup) => reference::run_limit(&setup, requests),
+        Role::SrtTokio(setup) => srt_peer::run_tokio(setup, requests),
     };
     if let Err(error) = &result {
         answer(&Err::<(), _>(error.to_string()))?;

@@ -33,6 +33,9 @@ mod reference;
 mod report;
 mod sink;
 mod source;
+mod srt;
+mod srt_peer;
+mod srt_sink;
 mod stream;
 mod sys;
 mod targets;
@@ -45,6 +48,8 @@ use crate::machine::Machine;
 use crate::network::Network;
 use crate::plan::Options;
 use crate::report::Outcome;
+use crate::srt::Srt;
+use crate::targets::Case;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -69,6 +74,16 @@ enum Mode {
         #[arg(long)]
         table: bool,
     },
+    /// MPEG-TS over SRT
+    Srt {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        srt: Srt,
+        /// Measure every row of the table of targets instead, with verdicts: about 20 minutes
+        #[arg(long)]
+        table: bool,
+    },
     #[command(name = helper::ARGUMENT, hide = true)]
     Helper,
 }
@@ -78,8 +93,12 @@ fn main() -> ExitCode {
     let result = match arguments.mode {
         Some(Mode::Helper) => helper::run(),
         Some(Mode::Udp { options, table: false }) => run_one(&options),
-        Some(Mode::Udp { table: true, .. }) => run_table(),
-        None if arguments.bench => run_table(),
+        Some(Mode::Udp { table: true, .. }) => run_table(targets::cases()),
+        Some(Mode::Srt { options, srt, table: false }) => run_one(&Options { srt: Some(srt), ..options }),
+        Some(Mode::Srt { table: true, .. }) => run_table(targets::srt_cases()),
+        None if arguments.bench => {
+            run_table(targets::cases().into_iter().chain(targets::srt_cases()).collect())
+        }
         // `cargo test --all-targets` starts benchmarks without arguments.
         None => Arguments::command().print_help().map_err(Into::into),
     };
@@ -99,11 +118,10 @@ fn run_one(options: &Options) -> Result<()> {
     report::print_rows(&outcome)
 }
 
-fn run_table() -> Result<()> {
+fn run_table(cases: Vec<Case>) -> Result<()> {
     let (machine, network) = prepare()?;
     let started = sys::now();
     let (mut outcomes, mut verdicts): (Vec<Outcome>, Vec<_>) = (Vec::new(), Vec::new());
-    let cases = targets::cases();
     for (number, case) in cases.iter().enumerate() {
         eprintln!("row {} of {}: {}", number + 1, cases.len(), case.options);
         match measure::run(&case.options, &machine, network) {

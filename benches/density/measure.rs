@@ -1,7 +1,6 @@
 //! One run: starts everything, feeds the engine and the other side in turn, and makes a row of it.
 
 use std::fmt;
-use std::net::SocketAddrV4;
 use std::thread;
 use std::time::Duration;
 
@@ -11,12 +10,13 @@ use crate::histogram::Histogram;
 use crate::machine::{Machine, Ticks};
 use crate::network::{self, Network};
 use crate::peer::Peer;
-use crate::plan::{Against, Options, Pattern, RING_SECONDS, SinkKind};
+use crate::plan::{AGAINST_LO, Against, ENGINE_LO, Options, Pattern, RING_SECONDS, SinkKind};
 use crate::report::{Outcome, Row};
-use crate::sink::Report;
+use crate::sink::{Connections, Report};
 use crate::source::Emitted;
+use crate::srt::Receivers;
 use crate::stream::{DATAGRAM, Stream};
-use crate::{Result, reference, sink, source, sys};
+use crate::{Result, reference, sink, source, srt_peer, srt_sink, sys};
 
 /// Measures one row.
 pub(crate) fn run(options: &Options, machine: &Machine, network: Network) -> Result<Outcome> {
@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options, machine: &Machine, network: Network) -> Res
     }
     let mut feed = Feed::start(options, machine)?;
     let alone = feed.memory_of_one_output(options, machine)?;
-    let engine = Engine::start(options, options.total_outputs(), engine_cpus(options, machine))?;
+    let engine = start_engine(options, options.total_outputs(), machine)?;
     let mut run = Run { options, machine, feed, engine, rival: Rival::None, notes };
     let started = run.warm_up()?;
     run.start_rival()?;
@@ -59,6 +59,8 @@ struct Delivery {
     expected: u64,
     /// Datagrams that did not, at sockets of the sink that had room.
     lost: u64,
+    /// System calls per datagram of an output.
+    calls: Option<f64>,
 }
 
 /// Whose turn it is.
@@ -131,7 +133,12 @@ struct Work {
 
 impl Feed {
     fn start(options: &Options, machine: &Machine) -> Result<Self> {
-        let sink = Helper::start(&Role::Sink(options.sink()), machine.other())?;
+        let sink = match &options.srt {
+            Some(srt) if srt.receivers == Receivers::Libsrt => {
+                srt_peer::start_receivers(srt, [ENGINE_LO, AGAINST_LO], machine.all())?
+            }
+            _ => Helper::start(&options.sink(), machine.other())?,
+        };
         let source = Helper::start(&Role::Source(options.source()), machine.other())?;
         Ok(Self { source, sink })
     }
@@ -142,6 +149,11 @@ impl Feed {
 
     fn arrived(&mut self) -> Result<Report> {
         self.sink.ask(sink::REPORT)
+    }
+
+    /// Makes so many readers of a group call, spread over this time.
+    fn dial(&mut self, group: usize, readers: usize, time: Duration) -> Result<()> {
+        self.sink.ask(&format!("{} {group} {readers} {}", srt_sink::DIAL, time.as_millis()))
     }
 
     /// Waits until nothing arrives any more, so that what was sent and what arrived can be compared.
@@ -162,7 +174,10 @@ impl Feed {
 
     /// Resident memory of an engine with the first output only, after as much stream as [`Run::warm_up`].
     fn memory_of_one_output(&mut self, options: &Options, machine: &Machine) -> Result<u64> {
-        let engine = Engine::start(options, 1, engine_cpus(options, machine))?;
+        let engine = start_engine(options, 1, machine)?;
+        if options.serves() {
+            self.dial(srt_sink::ENGINE, 1, Duration::ZERO)?;
+        }
         self.tell_source(source::FEED_ENGINE)?;
         thread::sleep(WARM_UP);
         let resident = engine.resident()?;
@@ -178,10 +193,14 @@ impl Run<'_> {
     /// Feeds the engine until every output runs and each one that can be seen has sent something, and
     /// returns its resident memory after the first two seconds.
     fn warm_up(&mut self) -> Result<u64> {
+        if self.options.serves() {
+            self.feed.dial(srt_sink::ENGINE, self.options.total_outputs(), DIAL_TIME)?;
+            thread::sleep(DIAL_TIME);
+        }
         self.feed.tell_source(source::FEED_ENGINE)?;
         thread::sleep(WARM_UP);
         let resident = self.engine.resident()?;
-        let (seen, all) = (self.options.seen().len(), self.options.total_outputs());
+        let (seen, all) = (self.options.seen().len(), self.options.configured_outputs());
         let (mut heard, mut running) = (0, 0);
         for _ in 0..HEAR_TRIES {
             self.engine.check_alive()?;
@@ -208,28 +227,56 @@ impl Run<'_> {
             Against::Sendto => Rival::Copier(Helper::start(&Role::Sendto(setup), one)?),
             Against::Tokio => Rival::Copier(Helper::start(&Role::Tokio(setup), one)?),
             Against::Limit => Rival::Limit(Helper::start(&Role::Limit(setup), one)?),
-            Against::Ffmpeg | Against::Gst => self.start_peer(against, &setup.outputs)?,
+            _ => self.start_peer(against, setup.outputs.len())?,
         };
         Ok(())
     }
 
-    fn start_peer(&mut self, against: Against, outputs: &[SocketAddrV4]) -> Result<Rival> {
+    fn start_peer(&mut self, against: Against, outputs: usize) -> Result<Rival> {
         self.feed.tell_source(source::FEED_AGAINST)?;
-        let Some(peer) = Peer::start(against, outputs, self.machine.all())? else {
+        let Some(mut peer) = Peer::start(self.options, self.machine)? else {
             self.notes.push(format!("{against} is not installed"));
             return Ok(Rival::None);
         };
+        if against == Against::Mediamtx {
+            self.leave_out_reading(&mut peer)?;
+        }
+        match &self.options.srt {
+            Some(srt) if against == Against::Mediamtx && !self.options.serves() => {
+                srt_peer::forward(self.options, srt)?;
+            }
+            Some(_) if against != Against::Push && self.options.serves() => {
+                self.feed.dial(srt_sink::AGAINST, outputs, DIAL_TIME)?;
+            }
+            _ => {}
+        }
         let mut heard = 0;
         for _ in 0..PEER_TRIES {
             heard = self.feed.arrived()?.against.heard;
-            if heard == outputs.len() {
+            if heard == outputs {
                 self.notes.push(peer.version.clone());
                 return Ok(Rival::Peer(peer));
             }
             thread::sleep(HEAR_STEP);
         }
-        self.notes.push(format!("{}: only {heard} of {} outputs ever sent", peer.version, outputs.len()));
+        self.notes.push(format!("{}: only {heard} of {outputs} outputs ever sent", peer.version));
         Ok(Rival::None)
+    }
+
+    /// Finds out what a peer that has no output yet needs for reading the stream.
+    fn leave_out_reading(&mut self, peer: &mut Peer) -> Result<()> {
+        let mut look = || -> Result<(u64, u64)> {
+            let read = self.feed.tell_source(source::REPORT)?.against.iter().sum();
+            Ok((peer.cpu_time(0)?, read))
+        };
+        let (cpu, read) = look()?;
+        thread::sleep(READING_TIME);
+        let (later, more) = look()?;
+        let each = (later - cpu) as f64 / (more - read).max(1) as f64;
+        peer.leave_out_reading(each);
+        let rate = 1e9 / Stream::new(self.options.stream_mbps, true).period();
+        self.notes.push(format!("{:.1} ms/s of it for reading left out", each * rate / 1e6));
+        Ok(())
     }
 
     /// From here on everything counts.
@@ -237,6 +284,16 @@ impl Run<'_> {
         let begun = self.feed.tell_source(source::PAUSE)?;
         self.feed.drain()?;
         self.feed.sink.ask::<Report>(sink::RESET)?;
+        if let Some(srt) = self.options.srt.as_ref().filter(|srt| srt.dial_in > 0) {
+            self.feed.tell_source(source::FEED_ENGINE)?;
+            self.feed.dial(srt_sink::LATE, srt.dial_in, DIAL_TIME)?;
+            for _ in 0..HEAR_TRIES {
+                if self.feed.arrived()?.late.connections.dialled_in.is_some() {
+                    break;
+                }
+                thread::sleep(HEAR_STEP);
+            }
+        }
         Ok(begun)
     }
 
@@ -261,7 +318,7 @@ impl Run<'_> {
     /// Whether the engine and a tool of a user fit into one core together, as one round in turn shows: then
     /// both are fed at once, and a busier or slower moment of the machine is the same one for both.
     fn fit_at_once(&mut self) -> Result<bool> {
-        if !matches!(self.rival, Rival::Peer(_)) {
+        if !matches!(self.rival, Rival::Peer(_)) || self.options.against == Some(Against::Push) {
             return Ok(false);
         }
         let trial = self.round_in_turn()?;
@@ -329,7 +386,8 @@ impl Run<'_> {
                 Work { sent: helper.ask(reference::REPORT)?, cpu: sys::cpu_time(helper.pid())? }
             }
             Rival::Peer(peer) => {
-                Work { sent: emitted.against.iter().sum::<u64>() * outputs, cpu: peer.cpu_time()? }
+                let read = emitted.against.iter().sum::<u64>();
+                Work { sent: read * outputs, cpu: peer.cpu_time(read)? }
             }
         };
         Ok(Moment { at: sys::now(), engine, rival, ticks: self.machine.ticks()?, arrived })
@@ -378,8 +436,32 @@ impl Run<'_> {
             ));
         }
         self.describe_rival(&report, begun, &emitted)?;
+        let mut dropped = dropped;
+        if report.engine.connections.dropped > 0 {
+            dropped += report.engine.connections.dropped;
+            self.notes.push(format!(
+                "{} datagrams dropped by sockets of the sink",
+                report.engine.connections.dropped
+            ));
+        }
         let lost = expected.saturating_sub(report.engine.in_order + dropped);
-        Ok(Delivery { lost, expected, report })
+        let calls = if self.options.srt.is_some() { self.calls_per_packet()? } else { None };
+        Ok(Delivery { lost, expected, report, calls })
+    }
+
+    /// System calls of the engine for each datagram of its outputs. Last of all: being watched slows it down.
+    fn calls_per_packet(&mut self) -> Result<Option<f64>> {
+        let before = self.feed.tell_source(source::FEED_ENGINE)?;
+        let start = sys::now();
+        let calls = self.engine.system_calls();
+        let seconds = (sys::now() - start) as f64 / 1e9;
+        let after = self.feed.tell_source(source::PAUSE)?;
+        let sent = (after.engine.iter().sum::<u64>() - before.engine.iter().sum::<u64>()) as f64;
+        let outputs = self.options.total_outputs() as f64;
+        if calls.is_none() {
+            self.notes.push("no strace: system calls not counted".into());
+        }
+        Ok(calls.map(|calls| calls * seconds / (sent * outputs).max(1.0)))
     }
 
     /// Notes how much of its work the other side did.
@@ -426,11 +508,22 @@ impl Run<'_> {
             self.notes.push("bursty source".into());
         }
         self.notes.push(format!("ring {RING_SECONDS} s"));
+        let late = &delivery.report.late;
+        if let Some(srt) = self.options.srt.as_ref().filter(|srt| srt.dial_in > 0) {
+            self.notes.push(format!("{} of {} latecomers connected", late.connections.open, srt.dial_in));
+        }
+        if options.srt.is_some() {
+            let Connections { missing, repeated, .. } = arrivals.connections;
+            self.notes.push(format!("{missing} gaps, {repeated} repeats"));
+            self.notes.extend(delivery.calls.map(|calls| format!("{calls:.4} calls per packet")));
+        }
+        let all_in = options.srt.as_ref().is_some_and(|srt| late.connections.open == srt.dial_in);
+        let dialled_in = late.connections.dialled_in.filter(|_| all_in);
         let ratios = sorted(calm.iter().filter_map(|pair| pair.ratio()));
         let compared = !matches!(self.rival, Rival::None);
         let outputs = options.total_outputs();
         let row = Row {
-            mode: "udp",
+            mode: options.mode(),
             outputs,
             inputs: options.inputs,
             delay_ms: options.delay,
@@ -454,6 +547,12 @@ impl Run<'_> {
             rss_bytes_per_output: (outputs > 1).then(|| growth / (outputs - 1) as f64),
             rounds: pairs.len(),
             saturated_rounds: busy.len(),
+            role: options.srt.as_ref().map(|srt| srt.role.to_string()),
+            aes: options.srt.as_ref().and_then(|srt| srt.aes),
+            missing_sequences: options.srt.as_ref().map(|_| arrivals.connections.missing),
+            repeated_packets: options.srt.as_ref().map(|_| arrivals.connections.repeated),
+            syscalls_per_packet: delivery.calls,
+            dial_in_s: dialled_in.map(|nanoseconds| nanoseconds as f64 / 1e9),
             note: self.notes.join("; "),
         };
         Ok(Outcome {
@@ -493,6 +592,11 @@ impl fmt::Display for Pair {
     }
 }
 
+/// Starts the engine with the first `outputs` outputs of a plan.
+fn start_engine(options: &Options, outputs: usize, machine: &Machine) -> Result<Engine> {
+    Engine::start("millrace", &options.engine_config(outputs), options.api(), engine_cpus(options, machine))
+}
+
 /// Where the engine runs: on one CPU like the built-in references, and free like the tools of users, which
 /// the scheduler puts beside the sink where waking it is cheap.
 fn engine_cpus<'a>(options: &Options, machine: &'a Machine) -> &'a [usize] {
@@ -520,6 +624,10 @@ const SLICE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const PEER_SLICE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
 /// A slice with less idle time is saturated.
 const MIN_IDLE: f64 = 0.10;
+/// In which readers call, one after the other.
+const DIAL_TIME: Duration = Duration::from_secs(2);
+/// How long a peer without outputs is watched.
+const READING_TIME: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_secs(2);
 const HEAR_STEP: Duration = Duration::from_millis(200);
 /// Ten seconds.

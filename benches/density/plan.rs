@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use clap::{Args, ValueEnum};
 
+use crate::helper::Role;
 use crate::sink::{COMPARED, probe_places};
+use crate::srt::{Part, Receivers, Srt};
 use crate::{Result, reference, sink, source};
 
 /// Options of one run.
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// How the engine spreads datagrams of an output in time
     #[arg(long)]
     pub(crate) pace: Option<Pace>,
+    /// Outputs of SRT instead of UDP
+    #[arg(skip)]
+    pub(crate) srt: Option<Srt>,
 }
 
 /// The other side of a comparison.
@@ -56,6 +61,16 @@ pub(crate) enum Against {
     Limit,
     /// A task per output on one tokio thread
     Tokio,
+    /// SRT only: one process with libsrt, a port for each of its callers
+    Libsrt,
+    /// SRT only: the same with one port for all callers
+    LibsrtShared,
+    /// SRT only: one process with srt-tokio
+    SrtTokio,
+    /// SRT only: MediaMTX, the program that MEDIAMTX_BIN names
+    Mediamtx,
+    /// SRT only, serving: this engine, pushing to as many receivers
+    Push,
 }
 
 /// How datagrams leave the source.
@@ -93,9 +108,25 @@ impl Options {
         self.total_outputs() / self.inputs.max(1)
     }
 
-    /// Whether the other side is a tool that users run.
+    /// Whether the other side is a tool that users run, on any number of threads.
     pub(crate) fn is_external(&self) -> bool {
-        matches!(self.against, Some(Against::Ffmpeg | Against::Gst))
+        use Against::{Ffmpeg, Gst, Libsrt, LibsrtShared, Mediamtx, SrtTokio};
+        matches!(self.against, Some(Ffmpeg | Gst | Libsrt | LibsrtShared | SrtTokio | Mediamtx))
+    }
+
+    /// Protocol of the outputs.
+    pub(crate) fn mode(&self) -> &'static str {
+        if self.srt.is_some() { "srt" } else { "udp" }
+    }
+
+    /// Whether readers call.
+    pub(crate) fn serves(&self) -> bool {
+        self.srt.as_ref().is_some_and(|srt| srt.role == Part::Serve)
+    }
+
+    /// How many outputs are configured; readers of one are no outputs.
+    pub(crate) fn configured_outputs(&self) -> usize {
+        if self.serves() { 1 } else { self.total_outputs() }
     }
 
     /// Refuses what cannot be measured.
@@ -121,9 +152,15 @@ impl Options {
             return Err(format!("--sink {} has room for {room} outputs", self.sink).into());
         }
         if self.is_external() && (self.sink == SinkKind::Ifb || self.inputs > 1) {
-            return Err("ffmpeg and gst are measured with --sink lo and one input".into());
+            return Err("tools of users are measured with --sink lo and one input".into());
         }
-        Ok(())
+        match &self.srt {
+            Some(srt) => srt.check(self),
+            None if self.against.is_some_and(Against::is_srt_only) => {
+                Err("that is something to compare SRT with".into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Where each output of the engine goes, in the order of its walk.
@@ -178,9 +215,7 @@ impl Options {
         match self.against {
             None | Some(Against::Limit) => Vec::new(),
             Some(Against::Ffmpeg | Against::Gst) => vec![PEER_GROUP],
-            Some(Against::Sendto | Against::Tokio) => {
-                (AGAINST_INPUTS..).take(self.inputs).map(local).collect()
-            }
+            Some(_) => (AGAINST_INPUTS..).take(self.inputs).map(local).collect(),
         }
     }
 
@@ -192,21 +227,29 @@ impl Options {
             engine: self.engine_inputs(),
             control: local(CONTROL),
             against: self.against_inputs(),
-            against_counted: matches!(self.against, Some(Against::Sendto | Against::Tokio)),
+            // Whoever takes the stream apart would stumble over 380 PES packets a second.
+            against_counted: !matches!(
+                self.against,
+                Some(Against::Ffmpeg | Against::Gst | Against::Mediamtx)
+            ),
         }
     }
 
-    /// Where the sink listens.
-    pub(crate) fn sink(&self) -> sink::Setup {
+    /// Who receives.
+    pub(crate) fn sink(&self) -> Role {
+        let control = (local(CONTROL), self.inputs as u32);
+        if let Some(srt) = &self.srt {
+            return srt.sink(self, control);
+        }
         let seen = |all: Vec<SocketAddrV4>| {
             self.seen().into_iter().map(|output| (all[output], self.flow_of(output) as u32)).collect()
         };
-        sink::Setup {
+        Role::Sink(sink::Setup {
             megabits_per_second: self.stream_mbps,
             engine: seen(self.engine_outputs()),
-            control: (local(CONTROL), self.inputs as u32),
+            control,
             against: self.against.map_or(Vec::new(), |_| seen(self.against_outputs())),
-        }
+        })
     }
 
     /// What a built-in reference copies.
@@ -216,24 +259,44 @@ impl Options {
 
     /// The engine's configuration with the first `outputs` of its outputs.
     pub(crate) fn engine_config(&self, outputs: usize) -> String {
+        let all = match &self.srt {
+            Some(srt) => srt.entries(srt.role, ENGINE_LO, outputs, self.delay),
+            None => self.engine_entries(outputs),
+        };
+        let mut entries = all.into_iter();
+        let inputs = self.engine_inputs();
+        let streams =
+            inputs.iter().map(|&input| (input, entries.by_ref().take(self.outputs_each()).collect()));
+        self.config(local(API), streams.collect())
+    }
+
+    /// The same for an engine that is the other side: it pushes.
+    pub(crate) fn pushing_config(&self) -> String {
+        let entries = |srt: &Srt| srt.entries(Part::Push, AGAINST_LO, self.total_outputs(), self.delay);
+        let entries = self.srt.as_ref().map(entries).unwrap_or_default();
+        self.config(local(AGAINST_API), vec![(local(AGAINST_INPUTS), entries)])
+    }
+
+    fn config(&self, api: SocketAddrV4, streams: Vec<(SocketAddrV4, Vec<String>)>) -> String {
         let mut text = format!(
-            "api: {{listen: \"{}\"}}\nshards: {}\npin_shards: {PIN_SHARDS}\n\
+            "api: {{listen: \"{api}\"}}\nshards: {}\npin_shards: {PIN_SHARDS}\n\
              lane: {{max_seconds: {RING_SECONDS}, max_mb: {RING_MEGABYTES}}}\ninputs:\n",
-            local(API),
             self.shards
         );
+        for (number, (address, outputs)) in streams.into_iter().enumerate() {
+            let outputs = outputs.join(",\n      ");
+            text +=
+                &format!("  - name: in{number}\n    url: \"udp://{address}\"\n    outputs: [{outputs}]\n");
+        }
+        text
+    }
+
+    fn engine_entries(&self, outputs: usize) -> Vec<String> {
         let pace = if self.pace.is_some() { "&pace=pcr" } else { "" };
-        let all = self.engine_outputs();
         let entry = |(place, to): (usize, &SocketAddrV4)| {
             format!("{{name: out{place}, url: \"udp://{to}?delay_ms={}{pace}\"}}", self.delay)
         };
-        let mut entries = all.iter().enumerate().take(outputs).map(entry);
-        for (input, address) in self.engine_inputs().iter().enumerate() {
-            let mine: Vec<_> = entries.by_ref().take(self.outputs_each()).collect();
-            let mine = mine.join(",\n      ");
-            text += &format!("  - name: in{input}\n    url: \"udp://{address}\"\n    outputs: [{mine}]\n");
-        }
-        text
+        self.engine_outputs().iter().enumerate().take(outputs).map(entry).collect()
     }
 
     /// Bytes that the rings of all streams may take.
@@ -245,6 +308,17 @@ impl Options {
     /// Where the engine's API answers.
     pub(crate) fn api(&self) -> SocketAddrV4 {
         local(API)
+    }
+
+    /// Where the API of the other side answers, if it has one.
+    pub(crate) fn against_api(&self) -> SocketAddrV4 {
+        local(AGAINST_API)
+    }
+}
+
+impl Against {
+    fn is_srt_only(self) -> bool {
+        matches!(self, Self::Libsrt | Self::LibsrtShared | Self::SrtTokio | Self::Mediamtx | Self::Push)
     }
 }
 
@@ -260,6 +334,9 @@ impl fmt::Display for Options {
         if let Some(pace) = self.pace {
             write!(formatter, " --pace {pace}")?;
         }
+        if let Some(srt) = &self.srt {
+            write!(formatter, "{srt}")?;
+        }
         Ok(())
     }
 }
@@ -273,9 +350,10 @@ macro_rules! shown_as_on_the_command_line {
         }
     )*};
 }
-shown_as_on_the_command_line!(Against, Pattern, SinkKind, Pace);
+shown_as_on_the_command_line!(Against, Pattern, SinkKind, Pace, Part, Receivers);
 
-const fn local(port: u16) -> SocketAddrV4 {
+/// A port of loopback.
+pub(crate) const fn local(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
@@ -287,11 +365,12 @@ const PIN_SHARDS: bool = false;
 
 /// All below the range of ephemeral ports, so that they collide with no socket of a peer.
 const API: u16 = 5900;
+const AGAINST_API: u16 = 5901;
 const ENGINE_INPUTS: u16 = 6000;
 const AGAINST_INPUTS: u16 = 7000;
 const MAX_INPUTS: usize = (AGAINST_INPUTS - ENGINE_INPUTS) as usize;
-const ENGINE_LO: u16 = 10_000;
-const AGAINST_LO: u16 = 20_000;
+pub(crate) const ENGINE_LO: u16 = 10_000;
+pub(crate) const AGAINST_LO: u16 = 20_000;
 const ENGINE_PROBES: u16 = 30_000;
 const AGAINST_PROBES: u16 = 30_100;
 const CONTROL: u16 = 30_200;

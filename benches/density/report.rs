@@ -58,6 +58,24 @@ pub(crate) struct Row {
     pub(crate) rounds: usize,
     /// Rounds of them that were left out because the machine was busy.
     pub(crate) saturated_rounds: usize,
+    /// SRT: who called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<String>,
+    /// SRT: length of the key in bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) aes: Option<u16>,
+    /// SRT: sequence numbers that the engine's receivers never saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) missing_sequences: Option<u64>,
+    /// SRT: packets that the engine's receivers saw again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) repeated_packets: Option<u64>,
+    /// SRT: system calls of the engine per datagram and output.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
+    pub(crate) syscalls_per_packet: Option<f64>,
+    /// SRT: seconds from the order to dial in until the last latecomer was connected.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
+    pub(crate) dial_in_s: Option<f64>,
     /// What else there is to know.
     pub(crate) note: String,
 }

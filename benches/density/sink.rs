@@ -35,10 +35,14 @@ pub(crate) struct Report {
     pub(crate) control: Arrivals,
     /// At the outputs of the other side.
     pub(crate) against: Arrivals,
+    /// At readers that dialled in while others were being served.
+    #[serde(default)]
+    pub(crate) late: Arrivals,
 }
 
 /// What arrived at a group of sockets.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Arrivals {
     /// Datagrams of the right flow, each one later in it than the one before on that socket.
     pub(crate) in_order: u64,
@@ -64,6 +68,24 @@ pub(crate) struct Arrivals {
     pub(crate) delay: Histogram,
     /// Time between receipts on one socket.
     pub(crate) gap: Histogram,
+    /// What only a connection can tell.
+    pub(crate) connections: Connections,
+}
+
+/// What the connections of a group tell.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Connections {
+    /// Those that stand now.
+    pub(crate) open: usize,
+    /// Time from the order to dial until the last one stood, in nanoseconds; absent while one is missing.
+    pub(crate) dialled_in: Option<u64>,
+    /// Sequence numbers that were left out.
+    pub(crate) missing: u64,
+    /// Packets whose sequence number had come before.
+    pub(crate) repeated: u64,
+    /// Datagrams that the kernel dropped because a buffer of the sink was full, whosever they were.
+    pub(crate) dropped: u64,
 }
 
 /// Request: what arrived? Answered with [`Report`].
@@ -87,7 +109,7 @@ struct Receiver {
 }
 
 /// What one socket expects.
-struct Track {
+pub(crate) struct Track {
     flow: u32,
     compare: bool,
     heard: bool,
@@ -98,7 +120,7 @@ struct Track {
     last_receipt: Option<u64>,
 }
 
-struct Group {
+pub(crate) struct Group {
     receivers: Vec<Receiver>,
     arrivals: Arrivals,
 }
@@ -130,8 +152,12 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
             let Some(request) = requests.next() else { return Ok(()) };
             let reset = request? == RESET;
             let [engine, control, against] = &mut groups;
-            let report =
-                Report { engine: engine.report()?, control: control.report()?, against: against.report()? };
+            let report = Report {
+                engine: engine.report()?,
+                control: control.report()?,
+                against: against.report()?,
+                late: Arrivals::default(),
+            };
             if reset {
                 groups.iter_mut().try_for_each(Group::reset)?;
             }
@@ -144,7 +170,8 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
 }
 
 impl Group {
-    fn open(addresses: &[(SocketAddrV4, u32)]) -> Result<Self> {
+    /// Binds these addresses, each for the flow that belongs there.
+    pub(crate) fn open(addresses: &[(SocketAddrV4, u32)]) -> Result<Self> {
         let compared = probe_places(addresses.len(), COMPARED);
         let open = |(index, &(address, flow)): (usize, &(SocketAddrV4, u32))| -> Result<Receiver> {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -159,7 +186,8 @@ impl Group {
         Ok(Self { receivers, arrivals: Arrivals::default() })
     }
 
-    fn receive(&mut self, index: usize, inbox: &mut Inbox, stream: &Stream) -> io::Result<()> {
+    /// Takes what waits at one of them.
+    pub(crate) fn receive(&mut self, index: usize, inbox: &mut Inbox, stream: &Stream) -> io::Result<()> {
         let (receiver, arrivals) = (&mut self.receivers[index], &mut self.arrivals);
         inbox.drain(&receiver.socket, |delivery, size| {
             let now = sys::now();
@@ -170,7 +198,8 @@ impl Group {
         })
     }
 
-    fn report(&mut self) -> Result<Arrivals> {
+    /// What arrived since the last reset.
+    pub(crate) fn report(&mut self) -> Result<Arrivals> {
         let mut overflowed = Vec::new();
         for (index, receiver) in self.receivers.iter().enumerate() {
             if sys::overflows(&receiver.socket)? != receiver.overflows {
@@ -180,10 +209,11 @@ impl Group {
         Ok(Arrivals { overflowed, ..self.arrivals.clone() })
     }
 
-    fn reset(&mut self) -> Result<()> {
+    /// Forgets what arrived.
+    pub(crate) fn reset(&mut self) -> Result<()> {
         for receiver in &mut self.receivers {
             receiver.overflows = sys::overflows(&receiver.socket)?;
-            receiver.track = Track::new(receiver.track.flow, receiver.track.compare);
+            receiver.track = receiver.track.renewed();
         }
         self.arrivals = Arrivals::default();
         Ok(())
@@ -191,15 +221,19 @@ impl Group {
 }
 
 impl Track {
-    fn new(flow: u32, compare: bool) -> Self {
+    /// Expects the beginning of a flow, or any later part of it; `compare`: every byte is looked at.
+    pub(crate) fn new(flow: u32, compare: bool) -> Self {
         Self { flow, compare, heard: false, next: 0, continuity: None, in_order: 0, last_receipt: None }
     }
 
-    fn count(&mut self, datagram: &[u8], now: u64, arrivals: &mut Arrivals, stream: &Stream) {
-        arrivals.bytes += datagram.len() as u64;
-        arrivals.datagrams += 1;
-        arrivals.heard += usize::from(!self.heard);
-        self.heard = true;
+    /// The same for the next stretch of the same flow.
+    pub(crate) fn renewed(&self) -> Self {
+        Self::new(self.flow, self.compare)
+    }
+
+    /// Counts a datagram.
+    pub(crate) fn count(&mut self, datagram: &[u8], now: u64, arrivals: &mut Arrivals, stream: &Stream) {
+        self.hear(datagram.len(), arrivals);
         let expected = |stamp: &Stamp| stamp.flow == self.flow && stamp.counter >= self.next;
         let Some(stamp) = Stamp::read(datagram).filter(expected) else {
             arrivals.stray += 1;
@@ -220,10 +254,24 @@ impl Track {
             }
         }
     }
+
+    /// Counts a datagram that nobody can read here and that others have found to be the next one.
+    pub(crate) fn count_unreadable(&mut self, length: usize, arrivals: &mut Arrivals) {
+        self.hear(length, arrivals);
+        self.in_order += 1;
+        arrivals.in_order += 1;
+    }
+
+    fn hear(&mut self, length: usize, arrivals: &mut Arrivals) {
+        arrivals.bytes += length as u64;
+        arrivals.datagrams += 1;
+        arrivals.heard += usize::from(!self.heard);
+        self.heard = true;
+    }
 }
 
 const REQUEST: usize = usize::MAX;
 /// Adds up to this much to every delay that is measured, the control flow's too.
-const LOOK_AGAIN: Duration = Duration::from_micros(500);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_micros(500);
 /// Three seconds of 4 Mb/s. The kernel counts about twice the payload.
 const RECEIVE_BUFFER: usize = 4 << 20;

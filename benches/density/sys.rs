@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -86,6 +86,12 @@ pub(crate) fn sleep_precisely() {
 pub(crate) fn terminate(pid: u32) {
     // SAFETY: takes no pointer. The caller holds the child unreaped, so the id is still its own.
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+}
+
+/// Interrupts a process as Ctrl-C does.
+pub(crate) fn interrupt(pid: u32) {
+    // SAFETY: takes no pointer. The caller holds the child unreaped, so the id is still its own.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGINT) };
 }
 
 /// Raises the limit of open files to the highest value allowed and returns it.
@@ -185,9 +191,14 @@ impl Epoll {
 
     /// Blocks until something is readable and returns the tokens.
     pub(crate) fn wait(&mut self) -> io::Result<impl Iterator<Item = usize> + '_> {
+        self.wait_at_most(-1)
+    }
+
+    /// The same for so many milliseconds, or for ever if they are negative.
+    pub(crate) fn wait_at_most(&mut self, time: libc::c_int) -> io::Result<impl Iterator<Item = usize> + '_> {
         let room = self.events.len() as libc::c_int;
         // SAFETY: `events` has room for `room` entries.
-        let result = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), room, -1) };
+        let result = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), room, time) };
         let count = match check(result) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             result => result.unwrap_or(0) as usize,
@@ -274,6 +285,135 @@ fn merged_size(header: &libc::msghdr) -> Option<usize> {
         message = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
     None
+}
+
+/// Datagrams of a socket with their senders, many with one system call.
+pub(crate) struct Mailbox {
+    buffers: Vec<[u8; Self::BUFFER]>,
+    names: Vec<libc::sockaddr_in>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+impl Mailbox {
+    const BATCH: usize = 128;
+    const BUFFER: usize = 2048;
+
+    /// Empty buffers.
+    pub(crate) fn new() -> Self {
+        Self {
+            buffers: vec![[0; Self::BUFFER]; Self::BATCH],
+            names: vec![socket_address(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); Self::BATCH],
+            vectors: Vec::with_capacity(Self::BATCH),
+            headers: Vec::with_capacity(Self::BATCH),
+        }
+    }
+
+    /// Takes everything that waits in a socket of IPv4 and hands each datagram over.
+    pub(crate) fn drain(
+        &mut self,
+        socket: &impl AsFd,
+        mut each: impl FnMut(SocketAddrV4, &[u8]),
+    ) -> io::Result<()> {
+        loop {
+            self.point();
+            let fd = socket.as_fd().as_raw_fd();
+            // SAFETY: every header points to one name and one vector, every vector to one buffer, and all of them
+            // outlive the call.
+            let result = unsafe {
+                libc::recvmmsg(
+                    fd,
+                    self.headers.as_mut_ptr(),
+                    Self::BATCH as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut(),
+                )
+            };
+            let count = match check(result) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // What came back for something that was sent: the next call has datagrams again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                result => result? as usize,
+            };
+            for ((header, buffer), name) in self.headers[..count].iter().zip(&self.buffers).zip(&self.names) {
+                let address = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+                let length = (header.msg_len as usize).min(Self::BUFFER);
+                each(SocketAddrV4::new(address, u16::from_be(name.sin_port)), &buffer[..length]);
+            }
+            if count < Self::BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    fn point(&mut self) {
+        self.vectors.clear();
+        self.headers.clear();
+        self.vectors.extend(
+            self.buffers
+                .iter_mut()
+                .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }),
+        );
+        self.headers.extend(self.vectors.iter_mut().zip(&mut self.names).map(|(vector, name)| {
+            // SAFETY: an all-zero header is valid: no pointers, no lengths.
+            let mut header: libc::mmsghdr = unsafe { zeroed() };
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header
+        }));
+    }
+}
+
+/// Small datagrams to many destinations, many with one system call.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    lengths: Vec<usize>,
+    names: Vec<libc::sockaddr_in>,
+}
+
+impl Outbox {
+    /// Puts a datagram in.
+    pub(crate) fn push(&mut self, to: SocketAddrV4, datagram: &[u8]) {
+        self.bytes.extend_from_slice(datagram);
+        self.lengths.push(datagram.len());
+        self.names.push(socket_address(to));
+    }
+
+    /// Sends all of them. One that the kernel refuses is lost.
+    pub(crate) fn flush(&mut self, socket: &impl AsFd) {
+        let mut rest = self.bytes.as_mut_slice();
+        let mut vectors: Vec<libc::iovec> = Vec::with_capacity(self.lengths.len());
+        for &length in &self.lengths {
+            let (datagram, later) = rest.split_at_mut(length);
+            vectors.push(libc::iovec { iov_base: datagram.as_mut_ptr().cast(), iov_len: length });
+            rest = later;
+        }
+        let headers = vectors.iter_mut().zip(&mut self.names).map(|(vector, name)| {
+            // SAFETY: an all-zero header is valid: no pointers, no lengths.
+            let mut header: libc::mmsghdr = unsafe { zeroed() };
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        });
+        let mut headers: Vec<libc::mmsghdr> = headers.collect();
+        let mut rest = headers.as_mut_slice();
+        while !rest.is_empty() {
+            let (fd, length) = (socket.as_fd().as_raw_fd(), rest.len() as libc::c_uint);
+            // SAFETY: each of the `length` headers points to a name and a vector, each vector into `bytes`, and all
+            // of them outlive the call.
+            let result = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), length, 0) };
+            // The first of the rest was refused: go on behind it.
+            rest = rest.split_at_mut(usize::try_from(result).unwrap_or(0).max(1)).1;
+        }
+        self.bytes.clear();
+        self.lengths.clear();
+        self.names.clear();
+    }
 }
 
 /// Sends one payload to many destinations with as few system calls as possible. Never freed: it lives as

@@ -2,6 +2,7 @@
 
 use crate::plan::{Against, Options, Pace, Pattern, SinkKind};
 use crate::report::{self, Outcome};
+use crate::srt::{Part, Receivers, Srt};
 
 /// A run and what it must reach.
 pub(crate) struct Case {
@@ -28,6 +29,10 @@ enum Figure {
     BaseMemory,
     GapP99,
     Changed,
+    MissingSequences,
+    MemoryPerOutput,
+    CallsPerPacket,
+    DialIn,
 }
 
 #[derive(Clone, Copy)]
@@ -86,6 +91,42 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
+/// All runs of SRT, in the order of their table.
+pub(crate) fn srt_cases() -> Vec<Case> {
+    let at_least = |figure, bound| Target { figure, bound: AtLeast(bound) };
+    let at_most = |figure, bound| Target { figure, bound: AtMost(bound) };
+    let ratio = |bound| at_least(Figure::Ratio, bound);
+    let lossless = || [at_most(Figure::Lost, 0.0), at_most(Figure::MissingSequences, 0.0)];
+    let calls = || at_most(Figure::CallsPerPacket, 0.05);
+    let mut cases = Vec::new();
+    for (aes, bound) in [(None, 2.85), (Some(128), 5.0)] {
+        let options = over_srt(100, Some(Against::LibsrtShared), Srt { aes, ..pushing() });
+        let memory = at_most(Figure::MemoryPerOutput, 8192.0);
+        cases.push(Case {
+            options,
+            targets: [ratio(bound), memory, calls()].into_iter().chain(lossless()).collect(),
+        });
+    }
+    for (against, bound) in [(Against::Libsrt, 10.0), (Against::SrtTokio, 3.3), (Against::Ffmpeg, 8.0)] {
+        cases.push(Case { options: over_srt(50, Some(against), pushing()), targets: vec![ratio(bound)] });
+    }
+    let options = over_srt(200, Some(Against::Mediamtx), pushing());
+    cases.push(Case { options, targets: vec![ratio(3.3)] });
+    let options = over_srt(50, Some(Against::Mediamtx), serving(0));
+    cases.push(Case { options, targets: [ratio(5.0)].into_iter().chain(lossless()).collect() });
+    let options = over_srt(500, Some(Against::Push), serving(0));
+    cases.push(Case { options, targets: [ratio(1.0 / 1.2)].into_iter().chain(lossless()).collect() });
+    for outputs in [600, 1000] {
+        let options = Options { seconds: 60, ..over_srt(outputs, None, pushing()) };
+        let memory = at_most(Figure::MemoryPerOutput, 8192.0);
+        cases.push(Case { options, targets: [memory, calls()].into_iter().chain(lossless()).collect() });
+    }
+    let options = over_srt(50, None, serving(500));
+    let dial_in = at_most(Figure::DialIn, 5.0);
+    cases.push(Case { options, targets: [dial_in].into_iter().chain(lossless()).collect() });
+    cases
+}
+
 /// Prints each target with its verdict.
 pub(crate) fn print_verdicts(verdicts: &[(String, bool)]) {
     println!("\n| target | verdict |\n|---|---|");
@@ -115,6 +156,10 @@ impl Target {
             }
             Figure::GapP99 => ("inter-arrival p99 ms", outcome.gap_ms_p99, 2),
             Figure::Changed => ("changed datagrams", Some(outcome.changed as f64), 0),
+            Figure::MissingSequences => ("gaps", row.missing_sequences.map(|gaps| gaps as f64), 0),
+            Figure::MemoryPerOutput => ("bytes per output", row.rss_bytes_per_output, 0),
+            Figure::CallsPerPacket => ("system calls per packet", row.syscalls_per_packet, 4),
+            Figure::DialIn => ("seconds until all latecomers are in", row.dial_in_s, 2),
         };
         let (sign, bound, reached) = match self.bound {
             AtLeast(bound) => ('≥', bound, found.is_some_and(|found| found >= bound)),
@@ -123,9 +168,24 @@ impl Target {
         let against = row.against.as_deref().map(|name| format!(" against {name}")).unwrap_or_default();
         let streams = if row.inputs > 1 { format!(" from {} inputs", row.inputs) } else { String::new() };
         let found = report::show(found, digits);
-        let run = format!("{} outputs{streams}, D={}, {}{against}", row.outputs, row.delay_ms, row.sink);
+        let protocol = row.role.as_deref().map(|role| format!(", srt {role}")).unwrap_or_default();
+        let cipher = row.aes.map(|bits| format!(" aes-{bits}")).unwrap_or_default();
+        let (outputs, delay, sink) = (row.outputs, row.delay_ms, &row.sink);
+        let run = format!("{outputs} outputs{streams}{protocol}{cipher}, D={delay}, {sink}{against}");
         (format!("{run}: {name} {sign} {bound}, measured {found}"), reached)
     }
+}
+
+fn over_srt(outputs: usize, against: Option<Against>, srt: Srt) -> Options {
+    Options { sink: SinkKind::Lo, srt: Some(srt), ..into_black_hole(outputs, 10, against) }
+}
+
+fn pushing() -> Srt {
+    Srt { role: Part::Push, aes: None, dial_in: 0, latency: 120, receivers: Receivers::Mini }
+}
+
+fn serving(dial_in: usize) -> Srt {
+    Srt { role: Part::Serve, dial_in, ..pushing() }
 }
 
 fn on_loopback(outputs: usize, delay: u64, against: Against) -> Options {
@@ -144,6 +204,7 @@ fn into_black_hole(outputs: usize, delay: u64, against: Option<Against>) -> Opti
         stream_mbps: 4.0,
         sink: SinkKind::Ifb,
         pace: None,
+        srt: None,
     }
 }
 
