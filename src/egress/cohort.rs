@@ -137,6 +137,12 @@ impl Cohort {
         self.lane.head().saturating_sub(self.cursor.0)
     }
 
+    /// Whether a member of one can go on in the other, and gets every datagram once.
+    pub(super) fn stands_with(&self, other: &Self) -> bool {
+        let next = |cohort: &Self| cohort.paced.as_ref().and_then(|p| p.position()).unwrap_or(cohort.cursor);
+        self.cursor == other.cursor && next(self) == next(other)
+    }
+
     /// Takes a new member in. It goes on counting where an earlier attempt of the same output stopped.
     pub(super) fn join(&mut self, target: &Target) {
         let stats = Arc::clone(&target.stats);

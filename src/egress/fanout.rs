@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
 
 use super::cohort::{Cohort, CohortKey, Flushed, Member, Move, Scratch};
-use super::{Command, Notice, NoticeKind, OutputKey, Target};
+use super::{Command, Framing, Notice, NoticeKind, OutputKey, Target};
 use crate::hub::{Cursor, Lane, Outflow, Schedule, StreamKey};
 use crate::media::Nanos;
 use crate::net::{Doorbell, Icmp, SendOptions, SendSocket, clock};
@@ -109,6 +109,7 @@ impl Fanout {
     }
 
     fn detach(&mut self, key: OutputKey, now: Nanos) {
+        self.send_rest(key, now);
         let Some(&(index, place)) = self.outputs.get(&key) else { return };
         let Some(cohort) = &mut self.cohorts[index] else { return };
         let (stream, lane) = (cohort.stream, Arc::clone(&cohort.lane));
@@ -122,6 +123,20 @@ impl Fanout {
         self.forget_destination(socket, member.destination, key);
     }
 
+    /// Sends what waits for an output that is about to leave: its delay class costs it no datagram. A paced one
+    /// loses what is not due yet, for a burst is what it must not get.
+    fn send_rest(&mut self, key: OutputKey, now: Nanos) {
+        let mut flushed = None;
+        // A path that refuses moves it to another cohort, where the same datagrams wait.
+        while let Some(&(index, _)) = self.outputs.get(&key)
+            && flushed != Some(index)
+            && self.cohorts[index].as_ref().is_some_and(|c| !c.key.paced && c.pending() > 0)
+        {
+            self.flush(index, now);
+            flushed = Some(index);
+        }
+    }
+
     /// The cohort of that key that has room (and, for one that moves, stands at the same cursor), or a new one.
     fn place(&mut self, key: CohortKey, target: &Target, at: Option<Cursor>, now: Nanos) -> usize {
         let fits = |cohort: &Cohort| {
@@ -132,8 +147,7 @@ impl Fanout {
         if let Some(index) = found {
             return index;
         }
-        let slot =
-            (0..SLOTS).min_by_key(|&s| self.slots.get(&(key.delay, s)).copied().unwrap_or(0)).unwrap_or(0);
+        let slot = self.quietest(key.delay);
         self.random = self.random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         let cursor = at.unwrap_or_else(|| target.lane.live());
         let mut cohort = Cohort::new(key, target, cursor, slot, (self.random >> 32) as u32);
@@ -160,6 +174,11 @@ impl Fanout {
         self.groups.entry(key).or_default().push(index);
         stream.cohorts.push(index);
         index
+    }
+
+    /// The moment of a delay class at which the fewest outputs leave.
+    fn quietest(&self, delay: Nanos) -> u8 {
+        (0..SLOTS).min_by_key(|&slot| self.slots.get(&(delay, slot)).copied().unwrap_or(0)).unwrap_or(0)
     }
 
     /// Books the last member of a cohort as being there.
@@ -338,6 +357,65 @@ impl Fanout {
         self.drop_if_empty(index);
     }
 
+    /// Empties the smallest cohort of each group in which churn, or paths that refused, left more than its members
+    /// need: each costs a walk, however few it serves. One at a time, so that no turn gets long. RTP cohorts stay
+    /// apart, because each is a source with a numbering of its own.
+    fn merge(&mut self, now: Nanos) {
+        let members = |&index: &usize| self.cohorts[index].as_ref().map_or(0, |c| c.members.len());
+        let crowded = |(key, group): &(&CohortKey, &Vec<usize>)| {
+            let needed = group.iter().map(members).sum::<usize>().div_ceil(COHORT);
+            key.framing == Framing::Udp && group.len() > needed
+        };
+        let mut groups: Vec<Vec<usize>> =
+            self.groups.iter().filter(crowded).map(|(_, group)| group.clone()).collect();
+        groups.iter_mut().for_each(|group| group.sort_by_key(|index| Reverse(members(index))));
+        for mut group in groups {
+            let Some(from) = group.pop() else { continue };
+            group.into_iter().for_each(|to| self.pour(from, to, now));
+            self.drop_if_empty(from);
+        }
+    }
+
+    /// Moves members from one cohort to another of the same key, as many as there is room for.
+    fn pour(&mut self, from: usize, to: usize, now: Nanos) {
+        let room = |cohort: &Cohort| COHORT - cohort.members.len();
+        if self.cohorts[to].as_ref().is_none_or(|cohort| room(cohort) == 0) {
+            return;
+        }
+        // Their moments differ: after a flush both stand at the head, unless the path refuses.
+        for index in [from, to] {
+            if self.cohorts[index].as_ref().is_some_and(|cohort| cohort.pending() > 0) {
+                self.flush(index, now);
+            }
+        }
+        let (Some(source), Some(target)) = (&self.cohorts[from], &self.cohorts[to]) else { return };
+        // A flush that moved members may have given the number of a cohort to another one.
+        if source.key != target.key || !source.stands_with(target) {
+            return;
+        }
+        for place in (0..source.members.len()).rev().take(room(target)) {
+            let member = self.remove(from, place, now);
+            let (output, destination) = (member.key, member.destination);
+            if let Some(target) = &mut self.cohorts[to] {
+                target.admit(member);
+            }
+            self.settle(to, output, destination);
+        }
+        self.spread(to);
+    }
+
+    /// Gives a cohort that grew the moment at which the fewest others leave.
+    fn spread(&mut self, index: usize) {
+        let Some(cohort) = &self.cohorts[index] else { return };
+        let (delay, slot, size) = (cohort.key.delay, cohort.slot, cohort.members.len());
+        *self.slots.entry((delay, slot)).or_default() -= size;
+        let slot = self.quietest(delay);
+        *self.slots.entry((delay, slot)).or_default() += size;
+        if let Some(cohort) = &mut self.cohorts[index] {
+            cohort.slot = slot;
+        }
+    }
+
     fn read_path_errors(&mut self, socket: usize) {
         let Some(Some(shared)) = self.sockets.get(socket) else { return };
         let wall = clock::wall_ms();
@@ -373,6 +451,12 @@ impl Outflow for Fanout {
             Command::Attach(target) => self.attach(&target, now),
             Command::Detach(key) => self.detach(key, now),
         }
+    }
+
+    fn reads(&self, command: &Command) -> Option<StreamKey> {
+        let Command::Detach(key) = command else { return None };
+        let &(index, _) = self.outputs.get(key)?;
+        self.cohorts[index].as_ref().map(|cohort| cohort.stream)
     }
 
     fn arrived(&mut self, stream: StreamKey, hurry: bool, now: Nanos) {
@@ -469,8 +553,14 @@ impl Outflow for Fanout {
         }
     }
 
+    fn finish(&mut self, now: Nanos) {
+        let outputs: Vec<OutputKey> = self.outputs.keys().copied().collect();
+        outputs.into_iter().for_each(|output| self.send_rest(output, now));
+    }
+
     fn publish(&mut self, now: Nanos) {
         (0..self.sockets.len()).for_each(|socket| self.read_path_errors(socket));
+        self.merge(now);
         self.cohorts.iter_mut().flatten().for_each(|cohort| cohort.publish(now));
     }
 }
@@ -497,3 +587,6 @@ const IDLE_WALKS: u32 = 64;
 /// How long a walk goes on before commands and sockets get their turn.
 const TURN: Nanos = 5_000_000;
 const PACED_POLL: Nanos = 5_000_000;
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,7 @@ impl Paced {
                 self.waiting.push_back((departure, position, datagram));
             }
         }
-        let from = self.waiting.front().map_or(*cursor, |(_, position, _)| Cursor(*position));
+        let from = self.position().unwrap_or(*cursor);
         if now < self.left + APART {
             return Due { from, skipped };
         }
@@ -63,6 +63,11 @@ impl Paced {
             self.left = now;
         }
         Due { from, skipped }
+    }
+
+    /// Position of the first datagram that waits.
+    pub(super) fn position(&self) -> Option<Cursor> {
+        self.waiting.front().map(|(_, position, _)| Cursor(*position))
     }
 
     /// When the next datagram leaves.
