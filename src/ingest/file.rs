@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use thiserror::Error;
 
@@ -16,7 +17,7 @@ use crate::wire::ts::{FilePacer, FirstClock, Framer, NoClock, Packet, Restamper}
 /// Plays a file; ends its reader when dropped.
 pub struct FileDriver {
     batches: Receiver<Batch>,
-    waiting: VecDeque<(Nanos, Vec<u8>)>,
+    waiting: VecDeque<(Nanos, Bytes)>,
     polled_at: Nanos,
     ended: Option<NoticeKind>,
 }
@@ -35,9 +36,9 @@ pub enum FileError {
     NoPackets,
 }
 
-/// Datagrams with their moments, or the end.
+/// Datagrams with their moments, or the end. Those of one batch share a block.
 enum Batch {
-    Datagrams(Vec<(Nanos, Vec<u8>)>),
+    Datagrams(Vec<(Nanos, Bytes)>),
     End(Result<(), FileError>),
 }
 
@@ -100,7 +101,9 @@ struct Player<'a> {
     restamper: Restamper,
     clock: FirstClock,
     first_pass: bool,
-    batch: Vec<(Nanos, Vec<u8>)>,
+    /// Datagrams that wait for their batch to fill, one behind the other, and the moment and end of each.
+    block: Vec<u8>,
+    ends: Vec<(Nanos, usize)>,
     failed: Option<NoClock>,
     gone: bool,
     packets: u64,
@@ -114,7 +117,8 @@ impl<'a> Player<'a> {
             restamper: Restamper::default(),
             clock: FirstClock::default(),
             first_pass: true,
-            batch: Vec::new(),
+            block: Vec::new(),
+            ends: Vec::with_capacity(BATCH),
             failed: None,
             gone: false,
             packets: 0,
@@ -178,22 +182,34 @@ impl<'a> Player<'a> {
     /// Takes every datagram whose moment is known.
     fn pull(&mut self) {
         loop {
-            let mut datagram = Vec::with_capacity(7 * PACKET);
-            let Some(due) = self.pacer.pull(clock::now(), &mut datagram) else { return };
-            self.batch.push((due, datagram));
-            if self.batch.len() >= BATCH {
+            if self.block.capacity() == 0 {
+                self.block.reserve_exact(BATCH * DATAGRAM);
+            }
+            let Some(due) = self.pacer.pull(clock::now(), &mut self.block) else { return };
+            self.ends.push((due, self.block.len()));
+            if self.ends.len() >= BATCH {
                 self.send();
             }
         }
     }
 
     fn send(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        self.gone |= self.sender.send(Batch::Datagrams(batch)).is_err();
+        if self.ends.is_empty() {
+            return;
+        }
+        let block = Bytes::from(std::mem::take(&mut self.block));
+        let mut from = 0;
+        let datagrams = self.ends.drain(..).map(|(due, to)| {
+            let datagram = block.slice(from..to);
+            from = to;
+            (due, datagram)
+        });
+        self.gone |= self.sender.send(Batch::Datagrams(datagrams.collect())).is_err();
     }
 }
 
 const CHUNK: usize = 64 << 10;
+const DATAGRAM: usize = 7 * PACKET;
 /// Datagrams handed over at once, and how many such batches wait: 170 kB.
 const BATCH: usize = 16;
 const BATCHES: usize = 8;
@@ -203,3 +219,34 @@ const HEAD_START: Nanos = 20_000_000;
 const EMPTY_WAIT: Nanos = 2_000_000;
 /// Datagrams due within this leave in one poll.
 const TOGETHER: Nanos = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_of_a_batch_share_a_block_and_hold_every_byte() {
+        let sample = std::fs::read("testdata/ts/h264_sync.ts").unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &sample).unwrap();
+        file.rewind().unwrap();
+        // Room for all, so that the reader does not wait.
+        let (sender, batches) = crossbeam_channel::bounded(sample.len() / DATAGRAM / BATCH + 2);
+        Player::new(&sender).play(file, false).unwrap();
+        drop(sender);
+        let (mut all, mut last) = (Vec::new(), 0);
+        for batch in batches {
+            let Batch::Datagrams(datagrams) = batch else { panic!("the end comes from the driver's thread") };
+            assert!(!datagrams.is_empty() && datagrams.len() <= BATCH);
+            for pair in datagrams.windows(2) {
+                assert_eq!(pair[0].1.as_ptr_range().end, pair[1].1.as_ptr(), "one block");
+            }
+            for (due, datagram) in datagrams {
+                assert!(due >= last);
+                last = due;
+                all.extend_from_slice(&datagram);
+            }
+        }
+        assert_eq!(all, sample);
+    }
+}
