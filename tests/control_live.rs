@@ -387,10 +387,12 @@ fn a_path_that_leads_out_is_refused() {
     assert!(refused["last_error"].as_str().is_some_and(|e| e.contains("symlink")), "{refused}");
     let mut sender = Sender::new(local(port));
     let by_link = |o: &Value| o["last_error"].as_str().is_some_and(|e| e.contains("symlink"));
-    wait_for("the refusal", || {
+    // Its file is made when the first packet comes.
+    let refused = wait_for("the refusal", || {
         sender.send(&mark(0));
-        by_link(&engine.get(&dump)).then_some(())
+        Some(engine.get(&dump)).filter(by_link)
     });
+    assert_eq!((&refused["state"], &refused["status"]), (&json!("Failed"), &json!("error")), "{refused}");
     assert!(!outside.path().join("dump.ts").exists());
     assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 1);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::director::Defaults;
-use crate::egress::{Framing, OutputKey, Target};
+use crate::egress::{DumpError, Framing, OutputKey, Target};
 use crate::hub::{Lane, StreamKey};
 use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
 use crate::net::{
@@ -183,14 +183,14 @@ fn socket_options(udp: &UdpOutput, destination: SocketAddr, route: Route, forced
 pub(super) fn files(
     output: &FileOutput,
     roots: Arc<Roots>,
-) -> impl FnMut(SystemTime) -> std::io::Result<std::fs::File> + Send + 'static {
+) -> impl FnMut(SystemTime) -> Result<std::fs::File, DumpError> + Send + 'static {
     let rotates = output.rotate_bytes.is_some() || output.rotate_after.is_some();
     let path = output.path.clone();
     let mut last = String::new();
     let mut same = 0;
     move |at| {
         if !rotates {
-            return roots.append(&path).map_err(std::io::Error::other);
+            return roots.append(&path).map_err(refusal);
         }
         let mut stamp = stamp(at);
         same = if stamp == last { same + 1 } else { 0 };
@@ -198,7 +198,16 @@ pub(super) fn files(
         if same > 0 {
             stamp.push_str(&format!("-{same}"));
         }
-        roots.append(&stamped(&path, &stamp)).map_err(std::io::Error::other)
+        roots.append(&stamped(&path, &stamp)).map_err(refusal)
+    }
+}
+
+/// A path that leads out of its root by now is wrong, not late.
+fn refusal(error: PathError) -> DumpError {
+    if error.is_retryable() {
+        DumpError::Io(std::io::Error::other(error))
+    } else {
+        DumpError::Refused(error.to_string())
     }
 }
 

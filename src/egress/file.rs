@@ -17,7 +17,25 @@ use crate::net::clock;
 use crate::telemetry::{OutputStats, Rate};
 
 /// Makes the next file of an output; its argument is the time of the first packet in it.
-pub type CreateFile = Box<dyn FnMut(SystemTime) -> io::Result<File> + Send>;
+pub type CreateFile = Box<dyn FnMut(SystemTime) -> Result<File, DumpError> + Send>;
+
+/// Why a file is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// It cannot be made or written now; the disk may have room again, the folder may come back.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It must not be made, in words: only another path helps.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl DumpError {
+    /// Whether the same path may be written later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io(_))
+    }
+}
 
 /// A file output.
 pub struct FileTarget {
@@ -70,7 +88,8 @@ impl Recorder {
             if let Err(error) = Dump::new(target, cursor).run(&flag)
                 && !flag.load(Ordering::Acquire)
             {
-                let kind = NoticeKind::WriteFailed(error.to_string());
+                let kind =
+                    NoticeKind::WriteFailed { reason: error.to_string(), retryable: error.is_retryable() };
                 // Overflow policy: lost; the output then stands still, and its supervisor sees that.
                 let _ = notices.try_send(Notice { output, attempt, kind });
             }
@@ -106,7 +125,7 @@ impl Dump {
         Self { target, cursor, file: None, opened: 0, written: 0, rate: Rate::default() }
     }
 
-    fn run(mut self, stopping: &AtomicBool) -> io::Result<()> {
+    fn run(mut self, stopping: &AtomicBool) -> Result<(), DumpError> {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let last = stopping.load(Ordering::Acquire);
@@ -137,7 +156,7 @@ impl Dump {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), DumpError> {
         let now = clock::now();
         let full = self.target.rotate_bytes.is_some_and(|most| self.written + bytes.len() as u64 > most)
             || self.target.rotate_after.is_some_and(|most| now - self.opened >= most.as_nanos() as u64);
@@ -172,59 +191,74 @@ const PERIOD: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Bounds;
+    use crate::hub::{Bounds, LaneWriter};
+
+    /// A dump of a new lane, and where its notices come.
+    fn record(create: CreateFile) -> (Recorder, LaneWriter, mpsc::Receiver<Notice>) {
+        let (lane, writer) = Lane::new(Bounds::default());
+        let (notices, mailbox) = mpsc::channel(8);
+        let target = FileTarget {
+            key: 1,
+            attempt: 3,
+            lane,
+            stats: Arc::default(),
+            create,
+            rotate_bytes: Some(188 * 4),
+            rotate_after: None,
+        };
+        (Recorder::start(target, None, notices).unwrap(), writer, mailbox)
+    }
+
+    /// Writes until `done`: a dump begins at the head that it finds when its thread starts.
+    fn write_until(writer: &mut LaneWriter, recorder: &Recorder, mut done: impl FnMut() -> bool) {
+        while !done() {
+            writer.stage(&[0; 188], clock::now(), None);
+            writer.commit(clock::now());
+            recorder.thread.unpark();
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn files_rotate_by_size_and_hold_every_byte() {
         let folder = tempfile::tempdir().unwrap();
-        let (lane, mut writer) = Lane::new(Bounds::default());
         let (folder_path, mut count) = (folder.path().to_owned(), 0);
-        let (notices, _mailbox) = mpsc::channel(8);
-        let target = FileTarget {
-            key: 1,
-            attempt: 1,
-            lane,
-            stats: Arc::default(),
-            create: Box::new(move |_| {
-                count += 1;
-                File::create(folder_path.join(format!("{count}.ts")))
-            }),
-            rotate_bytes: Some(188 * 4),
-            rotate_after: None,
-        };
-        let stats = Arc::clone(&target.stats);
-        let recorder = Recorder::start(target, None, notices).unwrap();
-        let thread = recorder.thread.clone();
-        // The dump begins at the head it finds when its thread starts.
-        while stats.datagrams.load(Ordering::Relaxed) == 0 {
-            writer.stage(&[0; 188], clock::now(), None);
-            writer.commit(clock::now());
-            thread.unpark();
-            std::thread::yield_now();
-        }
-        let first = stats.datagrams.load(Ordering::Relaxed) as usize;
+        let (recorder, mut writer, _mailbox) = record(Box::new(move |_| {
+            count += 1;
+            Ok(File::create(folder_path.join(format!("{count}.ts")))?)
+        }));
+        let part = |number: usize| std::fs::read(folder.path().join(format!("{number}.ts")));
+        write_until(&mut writer, &recorder, || part(1).is_ok());
         (1..=9u8).for_each(|i| writer.stage(&[i; 188], clock::now(), None));
         while !writer.commit(clock::now()) {}
-        while stats.datagrams.load(Ordering::Relaxed) < first as u64 + 9 {
-            thread.unpark();
+        let finished = recorder.finished();
+        drop(recorder);
+        while !finished.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
-        drop(recorder);
-        let mut sizes = Vec::new();
-        let mut all = Vec::new();
-        let files = (first + 9).div_ceil(4);
-        for i in 1..=files {
-            // The last file is flushed by the thread as it ends.
-            let path = folder.path().join(format!("{i}.ts"));
-            let want = if i < files { 188 * 4 } else { (first + 9 - 4 * (files - 1)) * 188 };
-            while std::fs::metadata(&path).map_or(0, |m| m.len()) < want as u64 {
-                std::thread::yield_now();
-            }
-            let bytes = std::fs::read(&path).unwrap();
-            sizes.push(bytes.len());
-            all.extend(bytes);
+        let parts: Vec<Vec<u8>> = (1..).map_while(|number| part(number).ok()).collect();
+        let full = parts.split_last().unwrap().1;
+        assert!(parts.len() >= 3 && full.iter().all(|part| part.len() == 188 * 4));
+        let all = parts.concat();
+        let tail: Vec<u8> = all.as_chunks::<188>().0.iter().map(|p| p[0]).skip_while(|b| *b == 0).collect();
+        assert_eq!(tail, (1..=9).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn what_must_not_be_made_is_told_apart_from_what_cannot_be_made_now() {
+        type Create = fn() -> DumpError;
+        let refused: Create = || DumpError::Refused("leads out".into());
+        let full: Create = || io::Error::from_raw_os_error(28).into();
+        for (error, said, later) in [(refused, "leads out", false), (full, "No space left", true)] {
+            let (recorder, mut writer, mut mailbox) = record(Box::new(move |_| Err(error())));
+            write_until(&mut writer, &recorder, || !mailbox.is_empty());
+            let Notice { output: 1, attempt: 3, kind: NoticeKind::WriteFailed { reason, retryable } } =
+                mailbox.try_recv().unwrap()
+            else {
+                panic!("another notice");
+            };
+            assert!(reason.contains(said), "{reason}");
+            assert_eq!(retryable, later, "{reason}");
         }
-        let tail: Vec<u8> = all.chunks(188).map(|p| p[0]).skip(first).collect();
-        assert_eq!(tail, (1..=9).collect::<Vec<u8>>(), "{sizes:?}");
     }
 }

@@ -7,7 +7,7 @@ mod file;
 mod paced;
 
 pub use fanout::Fanout;
-pub use file::{CreateFile, FileTarget, Finished, Recorder};
+pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorder};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,8 +90,13 @@ pub enum NoticeKind {
     Refused(i32),
     /// The path carries smaller datagrams: so many transport packets in each from now on.
     SmallerDatagrams(u8),
-    /// A file cannot be written; its writer has ended.
-    WriteFailed(String),
+    /// A file is not written; its writer has ended.
+    WriteFailed {
+        /// Why, in words.
+        reason: String,
+        /// Trying again may help.
+        retryable: bool,
+    },
     /// The path refuses segmentation by the kernel (errno): its datagrams are sent one by one from now on.
     NoSegmentation(i32),
 }

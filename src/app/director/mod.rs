@@ -370,14 +370,11 @@ impl Director {
         }
         let errno = |errno: i32| std::io::Error::from_raw_os_error(errno);
         match notice.kind {
-            egress::NoticeKind::NoSocket { reason, retryable } => {
+            egress::NoticeKind::NoSocket { reason, retryable }
+            | egress::NoticeKind::WriteFailed { reason, retryable } => {
                 self.log(id, Level::Error, reason.clone());
                 let class = if retryable { Class::Retry } else { Class::Fatal };
                 self.tell(id, Event::Failed { attempt, class, reason });
-            }
-            egress::NoticeKind::WriteFailed(reason) => {
-                self.log(id, Level::Error, reason.clone());
-                self.tell(id, Event::Failed { attempt, class: Class::Retry, reason });
             }
             egress::NoticeKind::Refused(code) => {
                 self.log(id, Level::Warning, format!("the kernel refuses to send: {}", errno(code)));
