@@ -24,6 +24,7 @@
 //! | [`hub`] | lanes, cursors, the shard loop: the only meeting place of ingest and egress |
 //! | [`mux`] | makes derived lanes: one per distinct filter |
 //! | [`egress`] | one driver per kind of output; reads from the hub |
+//! | [`port`] | SRT sessions that share UDP sockets: they read lanes and feed streams |
 //! | [`supervise`] | keeps one input or output alive; knows no protocol |
 //! | [`inspect`] | health of a stream, made from what passes by |
 //! | [`store`] | the desired state and the grammar of its urls; runs nothing |
@@ -44,6 +45,7 @@ pub mod inspect;
 pub mod media;
 pub mod mux;
 pub mod net;
+pub mod port;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;

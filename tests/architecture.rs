@@ -19,6 +19,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // ingest and egress never see each other: the hub is their only meeting place.
     ("ingest", &["wire", "net", "media", "hub", "mux", "inspect", "telemetry"]),
     ("egress", &["wire", "net", "media", "hub", "mux", "telemetry"]),
+    // sessions share sockets across directions, so one room has both; it meets the others in the hub.
+    ("port", &["wire", "net", "media", "hub", "telemetry"]),
     // telemetry for the word `Desired`, which supervise speaks too.
     ("store", &["wire", "telemetry"]),
     ("config", &["store", "telemetry"]),
@@ -36,6 +38,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "media",
             "mux",
             "net",
+            "port",
             "store",
             "supervise",
             "telemetry",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::director::Defaults;
+use super::sessions::{self, Plan};
 use crate::egress::{DumpError, Framing, OutputKey, Target};
 use crate::hub::{Lane, StreamKey};
 use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
@@ -17,6 +18,7 @@ use crate::net::{
 use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Roots, UdpInput, UdpOutput};
 use crate::supervise::Class;
 use crate::telemetry::OutputStats;
+use crate::wire::srt::crypto::BadPassphrase;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,10 @@ pub(super) enum DialError {
     Thread(std::io::Error),
     #[error("the file did not open within {OPEN_TIMEOUT:?}")]
     Slow,
-    #[error("SRT urls are understood, and SRT itself is not built yet")]
-    NotBuilt,
+    #[error(transparent)]
+    Passphrase(#[from] BadPassphrase),
+    #[error("the key cannot be refreshed so: {0}")]
+    Refresh(&'static str),
     #[error("the attempt made something else than was asked for")]
     Broken,
 }
@@ -47,7 +51,10 @@ impl DialError {
     /// Whether trying again may help without a change of the configuration.
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Resolve(ResolveError::Denied(_)) | Self::SourceFamily(_) | Self::NotBuilt => Class::Fatal,
+            Self::Resolve(ResolveError::Denied(_))
+            | Self::SourceFamily(_)
+            | Self::Passphrase(_)
+            | Self::Refresh(_) => Class::Fatal,
             Self::Socket(error) if !error.is_retryable() => Class::Fatal,
             Self::Path(error) if !error.is_retryable() => Class::Fatal,
             Self::Broken => Class::Bug,
@@ -63,6 +70,14 @@ pub(super) struct Source {
     pub(super) buffer: Option<(usize, usize)>,
 }
 
+/// What feeds an input.
+pub(super) enum Origin {
+    /// A driver that is ready.
+    Source(Source),
+    /// Sessions that are still to begin.
+    Sessions(Box<Plan>),
+}
+
 /// A way to a destination.
 pub(super) struct Way {
     pub(super) target: Target,
@@ -70,18 +85,21 @@ pub(super) struct Way {
 }
 
 /// Makes an input's source: resolves, binds, joins; or opens the file.
-pub(super) async fn source(url: &InputUrl, defaults: &Defaults) -> Result<Source, DialError> {
-    match url {
+/// For sessions it only plans; peers ask for them by `name` where the url has no other.
+pub(super) async fn source(url: &InputUrl, name: &str, defaults: &Defaults) -> Result<Origin, DialError> {
+    let source = match url {
         InputUrl::Udp(udp) => {
             let (driver, buffer) = receiver(udp, defaults).await?;
-            Ok(Source { driver: Driver::Udp(Box::new(UdpDriver::new(driver.0, driver.1))), buffer })
+            Source { driver: Driver::Udp(Box::new(UdpDriver::new(driver.0, driver.1))), buffer }
         }
         InputUrl::Rtp(rtp) => {
             let (driver, buffer) = receiver(&rtp.udp, defaults).await?;
             let driver = UdpDriver::rtp(driver.0, driver.1, rtp.reorder);
-            Ok(Source { driver: Driver::Udp(Box::new(driver)), buffer })
+            Source { driver: Driver::Udp(Box::new(driver)), buffer }
         }
-        InputUrl::Srt(_) => Err(DialError::NotBuilt),
+        InputUrl::Srt(srt) => {
+            return Ok(Origin::Sessions(Box::new(sessions::receive(srt, name, defaults).await?)));
+        }
         InputUrl::File(file) => {
             let (roots, path) = (Arc::clone(&defaults.roots), file.path.clone());
             // A network file system may block for long: not on the runtime's own threads.
@@ -92,9 +110,10 @@ pub(super) async fn source(url: &InputUrl, defaults: &Defaults) -> Result<Source
                 Err(_) => return Err(DialError::Slow),
             };
             let driver = FileDriver::start(opened, file.looped).map_err(DialError::Thread)?;
-            Ok(Source { driver: Driver::File(Box::new(driver)), buffer: None })
+            Source { driver: Driver::File(Box::new(driver)), buffer: None }
         }
-    }
+    };
+    Ok(Origin::Source(source))
 }
 
 type Receiver = (crate::net::UdpReceiver, SenderRule);
@@ -145,8 +164,7 @@ pub(super) async fn way(
     let (udp, framing) = match url {
         OutputUrl::Udp(udp) => (udp, Framing::Udp),
         OutputUrl::Rtp(udp) => (udp, Framing::Rtp),
-        OutputUrl::Srt(_) => return Err(DialError::NotBuilt),
-        OutputUrl::File(_) => return Ok(None),
+        OutputUrl::Srt(_) | OutputUrl::File(_) => return Ok(None),
     };
     let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;
     let interface = udp.interface.as_deref().map(Interface::find).transpose()?;

@@ -2,6 +2,8 @@
 
 mod dial;
 mod director;
+mod outlets;
+mod sessions;
 mod streams;
 
 use std::collections::HashMap;
@@ -16,15 +18,16 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::control::{self, Board, Commands, Control};
-use crate::egress::Fanout;
 use crate::hub::{Bounds, Command, ShardHandle};
 use crate::ingest::{Driver, Inlet};
-use crate::net::{self, HostPolicy, clock};
+use crate::net::{self, HostPolicy, clock, random};
 use crate::store::{InputUrl, Store};
 use crate::supervise::{DialBudget, Keeper};
 use crate::telemetry::ShardStats;
+use crate::wire::srt::handshake::CookieSecret;
 
 pub use director::Defaults;
+use outlets::Outlets;
 pub(crate) use streams::Shards;
 
 /// A running engine. Dropping it stops the data threads at once; [`App::stop`] drains first.
@@ -53,7 +56,9 @@ impl App {
 
         let (egress_notices, egress_mailbox) = mpsc::channel(NOTICES);
         let (ingest_notices, ingest_mailbox) = mpsc::channel(NOTICES);
-        let shards = Shards::start(config.shards.unwrap_or(0), config.pin_shards, &egress_notices)?;
+        let (port_notices, port_mailbox) = mpsc::channel(NOTICES);
+        let count = config.shards.unwrap_or(0);
+        let shards = Shards::start(count, config.pin_shards, &egress_notices, &port_notices)?;
         let shards = Arc::new(shards);
 
         let board = Arc::new(Board::default());
@@ -77,7 +82,8 @@ impl App {
         director.seed(&config).map_err(|refusal| StartError::Refused(refusal.to_string()))?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(director.run(mailbox, ingest_mailbox, egress_mailbox, stopped.clone()));
+        let news = director::News { ingest: ingest_mailbox, egress: egress_mailbox, port: port_mailbox };
+        tasks.spawn(director.run(mailbox, news, stopped.clone()));
         let api = Control::new(Arc::clone(&board), commands.clone(), clock::wall);
         let mut told = stopped;
         let shutdown = async move {
@@ -133,8 +139,12 @@ impl App {
 /// # Errors
 /// [`StartError::Source`].
 pub async fn listen(url: &InputUrl, config: &Config) -> Result<Driver, StartError> {
-    let source = dial::source(url, &defaults(config, Vec::new())).await;
-    source.map(|source| source.driver).map_err(|error| StartError::Source(error.to_string()))
+    let source = dial::source(url, "", &defaults(config, Vec::new())).await;
+    match source {
+        Ok(dial::Origin::Source(source)) => Ok(source.driver),
+        Ok(dial::Origin::Sessions(_)) => Err(StartError::Source("srt:// is probed through an input".into())),
+        Err(error) => Err(StartError::Source(error.to_string())),
+    }
 }
 
 /// Why the engine did not start.
@@ -170,12 +180,13 @@ fn defaults(config: &Config, own: Vec<SocketAddr>) -> Defaults {
         reconnect_cap: config.reconnect.cap,
         jitter: config.reconnect.jitter,
         fatal_retry: config.reconnect.fatal_retry,
+        cookie: CookieSecret::new(random()),
     }
 }
 
 /// What a shard of this engine is made of.
-pub(crate) type EngineShard = ShardHandle<Inlet, Fanout>;
-pub(crate) type ShardCommand = Command<Inlet, Fanout>;
+pub(crate) type EngineShard = ShardHandle<Inlet, Outlets>;
+pub(crate) type ShardCommand = Command<Inlet, Outlets>;
 
 /// Notices that may wait for the director; more are dropped and counted.
 const NOTICES: usize = 8_192;

@@ -3,19 +3,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::outlets::{OutletCommand, Outlets};
+use super::sessions::{Meeting, Plan};
 use super::{EngineShard, ShardCommand};
 use crate::egress::{self, Fanout, FileTarget, Finished, Recorder, Target};
-use crate::hub::{Bounds, Command, Lane, StreamKey};
+use crate::hub::{Bounds, Command, Lane, StreamKey, feed};
 use crate::ingest::{self, Driver, Inlet};
 use crate::inspect::InputHealth;
+use crate::media::Nanos;
 use crate::net::{clock, pin_to_core};
-use crate::telemetry::{InputStats, ShardStats};
+use crate::port::{self, Call, Drain, Listen, Owner, Ports, Role};
+use crate::telemetry::{InputStats, OutputStats, ShardStats};
 use crate::wire::ts::FilterSpec;
 
 /// The data threads.
@@ -25,14 +30,19 @@ pub(crate) struct Shards {
 
 impl Shards {
     /// Starts `count` data threads (0 = one per core), each on a core of its own if `pin`.
-    pub(super) fn start(count: usize, pin: bool, notices: &mpsc::Sender<egress::Notice>) -> io::Result<Self> {
+    pub(super) fn start(
+        count: usize,
+        pin: bool,
+        egress: &mpsc::Sender<egress::Notice>,
+        port: &mpsc::Sender<port::Notice>,
+    ) -> io::Result<Self> {
         let count = match count {
             0 => std::thread::available_parallelism()?.get(),
             count => count,
         };
         let shards = (0..count).map(|index| {
             let stats = Arc::new(ShardStats::default());
-            let (counted, notices) = (Arc::clone(&stats), notices.clone());
+            let (counted, egress, port) = (Arc::clone(&stats), egress.clone(), port.clone());
             let prepare = move || {
                 if let Err(error) = pin_to_core(pin.then_some(index)) {
                     tracing::warn!(shard = index, %error, "cannot pin the data thread to a core");
@@ -40,7 +50,8 @@ impl Shards {
             };
             let seed = clock::realtime() ^ (index as u64) << 56;
             let shard = EngineShard::start(format!("shard-{index}"), clock::now, prepare, |wakes| {
-                Fanout::new(wakes.bell, notices, counted, seed)
+                let fanout = Fanout::new(Arc::clone(&wakes.bell), egress, Arc::clone(&counted), seed);
+                Outlets::new(fanout, Ports::new(wakes, port, counted))
             })?;
             Ok((shard, stats))
         });
@@ -88,6 +99,10 @@ pub(crate) struct Streams {
     egress_notices: mpsc::Sender<egress::Notice>,
     /// Dumps that were told to end and may still write.
     ending: HashMap<egress::OutputKey, Finished>,
+    /// Where the sessions of each owner are, and the local address that they share.
+    sessions: HashMap<Owner, (usize, Option<SocketAddr>)>,
+    /// Shards of local addresses that were asked for, and how many use each.
+    bound: HashMap<SocketAddr, (usize, usize)>,
 }
 
 struct Stream {
@@ -106,6 +121,7 @@ struct Placed {
 
 enum Place {
     Shard(usize),
+    Port(usize),
     Thread(Recorder),
 }
 
@@ -119,8 +135,19 @@ impl Streams {
         let load = vec![0; shards.len()];
         let backlog = shards.shards.iter().map(|_| VecDeque::new()).collect();
         let (streams, outputs) = (HashMap::new(), HashMap::new());
-        let ending = HashMap::new();
-        Self { shards, bounds, streams, outputs, load, backlog, ingest_notices, egress_notices, ending }
+        Self {
+            shards,
+            bounds,
+            streams,
+            outputs,
+            load,
+            backlog,
+            ingest_notices,
+            egress_notices,
+            ending: HashMap::new(),
+            sessions: HashMap::new(),
+            bound: HashMap::new(),
+        }
     }
 
     /// Makes a stream on the shard that owns the fewest.
@@ -150,8 +177,25 @@ impl Streams {
         Ok(())
     }
 
+    /// Feeds a stream from sessions: one that we open, or those that dial in.
+    pub(crate) fn feed_from(
+        &mut self,
+        key: StreamKey,
+        plan: Plan,
+        attempt: u32,
+        stats: Arc<InputStats>,
+    ) -> Result<(), AttachError> {
+        let Some(shard) = self.streams.get(&key).map(|s| s.shard) else { return Ok(()) };
+        let (writer, reader) = feed()?;
+        self.feed(key, Driver::Fed(reader), attempt)?;
+        let role = Role::Receive(Drain { feed: writer, stats });
+        self.meet(Owner::Input(key), attempt, plan, role, shard)?;
+        Ok(())
+    }
+
     /// Feeds it no more.
     pub(crate) fn starve(&mut self, key: StreamKey) {
+        self.part(Owner::Input(key));
         if let Some(stream) = self.streams.get_mut(&key)
             && std::mem::take(&mut stream.fed)
         {
@@ -200,10 +244,22 @@ impl Streams {
         let done = match sink {
             Sink::Datagrams(mut target) => {
                 let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
-                let shard = self.choose(owner, &target);
+                // Outputs with a source port of their own share one socket, so all of them live on one shard.
+                let shard = match target.socket.source_port {
+                    Some(port) => usize::from(port) % self.shards.len(),
+                    None => self.choose(owner),
+                };
                 (target.local, target.lane) = (shard == owner, lane);
-                self.ask(shard, Command::Outflow(egress::Command::Attach(target)))
+                self.ask(shard, Command::Outflow(OutletCommand::Fanout(egress::Command::Attach(target))))
                     .map(|()| Place::Shard(shard))
+                    .map_err(AttachError::from)
+            }
+            Sink::Session { plan, attempt, delay, stats } => {
+                let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
+                let preferred = self.choose(owner);
+                let source = port::Source { stream, local: false, lane, delay, stats };
+                self.meet(Owner::Output(output), attempt, *plan, Role::Send(source), preferred)
+                    .map(Place::Port)
                     .map_err(AttachError::from)
             }
             Sink::File(mut target) => {
@@ -217,7 +273,7 @@ impl Streams {
         };
         match done {
             Ok(place) => {
-                if let Place::Shard(shard) = place {
+                if let Place::Shard(shard) | Place::Port(shard) = place {
                     self.load[shard] += 1;
                 }
                 self.outputs.insert(output, Placed { stream, filter, place });
@@ -236,13 +292,84 @@ impl Streams {
         match placed.place {
             Place::Shard(shard) => {
                 self.load[shard] -= 1;
-                self.insist(shard, Command::Outflow(egress::Command::Detach(output)));
+                self.insist(shard, Command::Outflow(OutletCommand::Fanout(egress::Command::Detach(output))));
+            }
+            Place::Port(shard) => {
+                self.load[shard] -= 1;
+                self.part(Owner::Output(output));
             }
             Place::Thread(recorder) => {
                 self.ending.insert(output, recorder.finished());
             }
         }
         self.release(placed.stream, placed.filter);
+    }
+
+    /// Lets sessions begin on the shard that owns their local address, or on `preferred`. Answers which.
+    fn meet(
+        &mut self,
+        owner: Owner,
+        attempt: u32,
+        plan: Plan,
+        mut role: Role,
+        preferred: usize,
+    ) -> Result<usize, ShardBusy> {
+        self.part(owner);
+        let local = Some(plan.port.local).filter(|local| local.port() != 0);
+        let shard = local.and_then(|local| self.bound.get(&local)).map_or(preferred, |(shard, _)| *shard);
+        if let Role::Send(source) = &mut role {
+            source.local = self.streams.get(&source.stream).is_some_and(|s| s.shard == shard);
+        }
+        let Plan { port, passphrase, conduct, meeting } = plan;
+        let command = match meeting {
+            Meeting::Dial { peer, dial, rendezvous } => port::Command::Call(Box::new(Call {
+                owner,
+                attempt,
+                port,
+                peer,
+                passphrase,
+                dial,
+                rendezvous,
+                conduct,
+                role,
+            })),
+            Meeting::Listen { cookie, name, login, settings, max_sessions, replace } => {
+                port::Command::Listen(Box::new(Listen {
+                    owner,
+                    attempt,
+                    port,
+                    cookie,
+                    name,
+                    login,
+                    passphrase,
+                    settings,
+                    conduct,
+                    role,
+                    max_sessions,
+                    replace,
+                }))
+            }
+        };
+        self.ask(shard, Command::Outflow(OutletCommand::Port(command)))?;
+        if let Some(local) = local {
+            self.bound.entry(local).or_insert((shard, 0)).1 += 1;
+        }
+        self.sessions.insert(owner, (shard, local));
+        Ok(shard)
+    }
+
+    /// Ends the sessions of an owner.
+    fn part(&mut self, owner: Owner) {
+        let Some((shard, local)) = self.sessions.remove(&owner) else { return };
+        self.insist(shard, Command::Outflow(OutletCommand::Port(port::Command::Close(owner))));
+        if let Some(local) = local
+            && let Some((_, users)) = self.bound.get_mut(&local)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.bound.remove(&local);
+            }
+        }
     }
 
     /// Whether every dump that was told to end has written its last byte.
@@ -255,12 +382,8 @@ impl Streams {
         Lane::new(self.bounds).0
     }
 
-    /// The owner's shard as long as it is not much fuller than another: its outputs then need no bell. Outputs
-    /// with a source port of their own share one socket, so all of them live on one shard.
-    fn choose(&self, owner: usize, target: &Target) -> usize {
-        if let Some(port) = target.socket.source_port {
-            return usize::from(port) % self.shards.len();
-        }
+    /// The owner's shard as long as it is not much fuller than another: its outputs then need no bell.
+    fn choose(&self, owner: usize) -> usize {
         let (emptiest, load) =
             self.load.iter().copied().enumerate().min_by_key(|(_, load)| *load).unwrap_or((owner, 0));
         if self.load[owner] > load + LEAN { emptiest } else { owner }
@@ -299,6 +422,17 @@ impl Streams {
 pub(crate) enum Sink {
     /// Walked by a shard.
     Datagrams(Box<Target>),
+    /// Sent by sessions.
+    Session {
+        /// How they begin.
+        plan: Box<Plan>,
+        /// Which attempt makes them.
+        attempt: u32,
+        /// Delay class, nanoseconds.
+        delay: Nanos,
+        /// Where they count.
+        stats: Arc<OutputStats>,
+    },
     /// Written by a thread.
     File(Box<FileTarget>),
 }
@@ -308,8 +442,8 @@ pub(crate) enum Sink {
 pub(crate) enum AttachError {
     #[error(transparent)]
     Busy(#[from] ShardBusy),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] io::Error),
+    #[error("cannot start it: {0}")]
+    System(#[from] io::Error),
 }
 
 /// Outputs by which the owner's shard may be ahead before others take over.

@@ -255,8 +255,8 @@ async fn outputs_live_through_the_contract() {
         "uptime_seconds": 0,
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0,
-            "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "last_icmp_ms": 0, "packets_per_datagram": 0,
-            "srt": null, "sessions": 0,
+            "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,
+            "packets_per_datagram": 0, "srt": null, "sessions": 0,
         },
     });
     assert_eq!((status, &made), (201, &expected));

@@ -143,6 +143,7 @@ mod tests {
             fatal_retry: None,
             stall_after: Some(Duration::from_secs(3)),
             redial_on_stall: false,
+            serves: false,
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Policy {
     /// Close a silent connection and dial again (a multicast group is joined anew, on whatever interface is
     /// there then), every `stall_after` until packets come. Otherwise it is kept as it is.
     pub redial_on_stall: bool,
+    /// Output: peers dial in, and while none reads it is `Idle`.
+    pub serves: bool,
 }
 
 /// What is supervised.
@@ -175,6 +177,7 @@ impl Machine {
             Link::Up { .. } => {
                 let watched = match self.state {
                     State::Live | State::Sending => true,
+                    State::Connecting => !self.policy.serves,
                     State::Idle | State::Stalled => self.redials_on_stall(),
                     _ => false,
                 };
@@ -246,7 +249,7 @@ impl Machine {
         self.link = Link::Up { answering };
         self.moved = now;
         match self.policy.role {
-            Role::Output => self.carry(now),
+            Role::Output => self.carry(false, now),
             Role::Input if self.fed => {
                 self.enter(State::Stalled, "connected again, waiting for packets", now)
             }
@@ -304,7 +307,7 @@ impl Machine {
                 self.fed = true;
                 self.enter(State::Live, "", now);
             }
-            Role::Output => self.carry(now),
+            Role::Output => self.carry(true, now),
         }
         None
     }
@@ -314,7 +317,7 @@ impl Machine {
             self.source = source;
             self.moved = now;
             if matches!(self.link, Link::Up { .. }) {
-                self.carry(now);
+                self.carry(false, now);
             }
         }
         None
@@ -332,10 +335,17 @@ impl Machine {
             }
             return self.dial();
         }
+        if self.policy.serves && matches!(self.state, State::Live | State::Connecting) {
+            self.enter(State::Idle, UNREAD, now);
+            return None;
+        }
         if self.state != State::Idle {
             let silence = self.policy.stall_after.unwrap_or_default();
             let reason = match self.policy.role {
                 Role::Input => format!("no packet for {silence:?}"),
+                Role::Output if self.link == (Link::Up { answering: true }) => {
+                    format!("the peer has acknowledged nothing for {silence:?}")
+                }
                 Role::Output => format!("nothing could be sent for {silence:?}"),
             };
             self.enter(State::Stalled, reason, now);
@@ -348,11 +358,15 @@ impl Machine {
         self.close()
     }
 
-    /// The state of a connected output.
-    fn carry(&mut self, now: Nanos) {
+    /// The state of a connected output; `flowing`: data moved just now.
+    fn carry(&mut self, flowing: bool, now: Nanos) {
         match self.link {
             _ if !self.source => self.enter(State::Starved, "the input has nothing to send", now),
-            Link::Up { answering: true } => self.enter(State::Live, "", now),
+            Link::Up { answering: true } if flowing => self.enter(State::Live, "", now),
+            Link::Up { answering: true } if self.policy.serves => self.enter(State::Idle, UNREAD, now),
+            Link::Up { answering: true } => {
+                self.enter(State::Connecting, "connected, nothing is acknowledged yet", now);
+            }
             _ => self.enter(State::Sending, "", now),
         }
     }
@@ -408,6 +422,7 @@ fn nanos(duration: Duration) -> Nanos {
     Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
+const UNREAD: &str = "listening, nobody reads";
 /// An object that was `Live` or `Sending` for this long has proven itself: its next failure is its first.
 const PROVEN: Nanos = 60_000_000_000;
 
@@ -431,6 +446,7 @@ mod tests {
             fatal_retry: Some(Duration::from_secs(60)),
             stall_after: Some(Duration::from_secs(3)),
             redial_on_stall: false,
+            serves: false,
         }
     }
 
@@ -496,7 +512,8 @@ mod tests {
             "connecting" => &[],
             "waiting" | "starved" => &["connected"],
             "live" if role == Role::Input => &["connected", "flowing"],
-            "live" => &["back", "answering"],
+            "unproven" => &["back", "answering"],
+            "live" => &["back", "answering", "flowing"],
             "sending" => &["back", "connected"],
             "stalled" if role == Role::Input => &["connected", "flowing", "silence"],
             "stalled" => &["back", "connected", "silence"],
@@ -546,10 +563,11 @@ mod tests {
             ("ended",      ["Connecting dial", "Idle",       "= close", "=",             "=",            "=",          "=",    "=", "=", "="]),
         ];
         #[rustfmt::skip]
-        const OUTPUT: [(&str, [&str; 10]); 9] = [
+        const OUTPUT: [(&str, [&str; 10]); 10] = [
             ("rest",       ["Connecting dial", "=",          "= close", "=",             "=",            "=",          "=",       "=",       "=",       "="]),
             ("connecting", ["=",               "Idle close", "Starved", "Backoff close", "Failed close", "Idle close", "=",       "=",       "=",       "="]),
             ("starved",    ["=",               "Idle close", "=",       "Backoff close", "Failed close", "Idle close", "=",       "=",       "Sending", "="]),
+            ("unproven",   ["=",               "Idle close", "=",       "Backoff close", "Failed close", "Idle close", "Live",    "Starved", "=",       "Stalled"]),
             ("live",       ["=",               "Idle close", "=",       "Backoff close", "Failed close", "Idle close", "=",       "Starved", "=",       "Stalled"]),
             ("sending",    ["=",               "Idle close", "=",       "Backoff close", "Failed close", "Idle close", "=",       "Starved", "=",       "Stalled"]),
             ("stalled",    ["=",               "Idle close", "=",       "Backoff close", "Failed close", "Idle close", "Sending", "Starved", "=",       "="]),
@@ -607,12 +625,28 @@ mod tests {
                 rig.sleep();
             }
             let _ = rig.connected(true);
+            let _ = rig.send(Event::Flowing);
             rig.wait(seconds);
             // What counts is the time before, even if the input was gone when it broke.
             let _ = rig.send(Event::SourceGone);
             let _ = rig.failed(Class::Retry);
             assert_eq!(rig.sleep().0, next, "after {seconds} s");
         }
+    }
+
+    #[test]
+    fn an_output_that_serves_is_idle_while_nobody_reads() {
+        let mut rig = Rig::new(Policy { serves: true, redial_on_stall: false, ..policy(Role::Output) });
+        let _ = rig.send(Event::SourceBack);
+        let _ = rig.send(Event::Start);
+        let _ = rig.connected(true);
+        rig.is(State::Idle);
+        assert_eq!(rig.status().reason, UNREAD);
+        let _ = rig.send(Event::Flowing);
+        rig.is(State::Live);
+        assert_eq!(rig.sleep().1, None);
+        rig.is(State::Idle);
+        assert_eq!(rig.machine.deadline(), None);
     }
 
     #[test]
@@ -776,15 +810,19 @@ mod tests {
     }
 
     fn policies() -> impl Strategy<Value = Policy> {
-        (any::<(bool, bool, bool, bool, bool)>(), 0u32..4, 0u64..8, 0.0..=1.0f64).prop_map(
-            |((input, auto_reconnect, redial_on_stall, slow, stalls), max_attempts, base, jitter)| Policy {
-                role: if input { Role::Input } else { Role::Output },
-                backoff: Backoff::new(Duration::from_secs(base), Duration::from_secs(30), jitter).unwrap(),
-                auto_reconnect,
-                max_attempts,
-                fatal_retry: slow.then_some(Duration::from_secs(60)),
-                stall_after: stalls.then_some(Duration::from_secs(3)),
-                redial_on_stall,
+        (any::<(bool, bool, bool, bool, bool, bool)>(), 0u32..4, 0u64..8, 0.0..=1.0f64).prop_map(
+            |((input, auto_reconnect, redial_on_stall, slow, stalls, serves), max_attempts, base, jitter)| {
+                Policy {
+                    role: if input { Role::Input } else { Role::Output },
+                    backoff: Backoff::new(Duration::from_secs(base), Duration::from_secs(30), jitter)
+                        .unwrap(),
+                    auto_reconnect,
+                    max_attempts,
+                    fatal_retry: slow.then_some(Duration::from_secs(60)),
+                    stall_after: stalls.then_some(Duration::from_secs(3)),
+                    redial_on_stall,
+                    serves,
+                }
             },
         )
     }
@@ -849,7 +887,11 @@ mod tests {
                 }
                 match state {
                     State::Idle | State::Stalled => {}
-                    State::Connecting => prop_assert!(open.is_some() && !connected),
+                    // Until the peer of an output has acknowledged something, nothing is proven.
+                    State::Connecting => {
+                        let unproven = policy.role == Role::Output && source && !policy.serves;
+                        prop_assert!(open.is_some() && (!connected || unproven));
+                    }
                     State::Live => prop_assert!(connected && (policy.role == Role::Input || source)),
                     State::Sending => prop_assert!(connected && policy.role == Role::Output && source),
                     State::Starved => prop_assert!(connected && policy.role == Role::Output && !source),

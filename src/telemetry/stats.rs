@@ -64,6 +64,8 @@ pub struct OutputStats {
     pub icmp_errors: AtomicU64,
     /// Milliseconds since the Unix epoch of the last datagram sent; 0 = never.
     pub last_sent_ms: AtomicU64,
+    /// Datagrams that peers acknowledged, where the protocol has a word for it.
+    pub acknowledged: AtomicU64,
     /// Milliseconds since the Unix epoch of the last ICMP error; 0 = never.
     pub last_icmp_ms: AtomicU64,
     /// Transport packets per datagram when the path forced fewer than the lane has; 0 = as the lane.

@@ -1,6 +1,8 @@
 //! Attempts of the director: dials begin within their budget and end in a driver that feeds or a target that is walked.
 //! Never decides whether to try again.
 
+use super::super::dial::Origin;
+use super::super::sessions::{self, Meeting};
 use super::*;
 
 impl Director {
@@ -20,7 +22,11 @@ impl Director {
             Id::Input(input) => {
                 let Some(spec) = self.store.input(input).cloned() else { return };
                 self.dials.spawn(async move {
-                    let outcome = dial::source(&spec.url, &defaults).await.map(Made::Source);
+                    let origin = dial::source(&spec.url, &spec.mediamtx_path, &defaults).await;
+                    let outcome = origin.map(|origin| match origin {
+                        Origin::Source(source) => Made::Source(source),
+                        Origin::Sessions(plan) => Made::Sessions(plan, None),
+                    });
                     Dialled { id, attempt, outcome }
                 })
             }
@@ -31,8 +37,14 @@ impl Director {
                     return;
                 };
                 let (lane, stats) = (self.streams.nowhere(), Arc::clone(card.stats()));
+                let name = self.store.input(input).map(|spec| spec.mediamtx_path.clone()).unwrap_or_default();
                 self.dials.spawn(async move {
                     let number = attempt.number();
+                    if let OutputUrl::Srt(srt) = &spec.url {
+                        let planned = sessions::send(srt, &name, &defaults).await;
+                        let outcome = planned.map(|(plan, route)| Made::Sessions(Box::new(plan), route));
+                        return Dialled { id, attempt, outcome };
+                    }
                     let way = dial::way((output, number), input, &spec.url, &defaults, lane, stats).await;
                     let outcome = way.map(|way| way.map_or(Made::File, |way| Made::Way(Box::new(way))));
                     Dialled { id, attempt, outcome }
@@ -65,7 +77,9 @@ impl Director {
         let outcome = outcome.map_err(|error| (error.class(), error.to_string()));
         let connected = outcome.and_then(|made| self.connect(id, attempt, made));
         match connected {
-            Ok(()) => self.tell(id, Event::Connected { attempt, answering: false }),
+            Ok(true) => self.tell(id, Event::Connected { attempt, answering: false }),
+            // Its port tells when the peer has answered.
+            Ok(false) => {}
             Err((class, reason)) => {
                 self.log(id, Level::Error, reason.clone());
                 self.tell(id, Event::Failed { attempt, class, reason });
@@ -73,10 +87,41 @@ impl Director {
         }
     }
 
-    /// Puts what an attempt made to work.
-    pub(super) fn connect(&mut self, id: Id, attempt: Attempt, made: Made) -> Result<(), (Class, String)> {
+    /// Puts what an attempt made to work; `false` while a peer has to answer first.
+    pub(super) fn connect(&mut self, id: Id, attempt: Attempt, made: Made) -> Result<bool, (Class, String)> {
         let retry = |error: &dyn std::fmt::Display| (Class::Retry, error.to_string());
-        match (id, made) {
+        let ready = !matches!(made, Made::Sessions(..));
+        let done = match (id, made) {
+            (Id::Input(input), Made::Sessions(plan, _)) => {
+                let Some(card) = self.board.input(input) else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                let stats = Arc::clone(card.card.stats());
+                self.streams.feed_from(input, *plan, attempt.number(), stats).map_err(|e| retry(&e))
+            }
+            (Id::Output(input, output), Made::Sessions(plan, route)) => {
+                let (Some(spec), Some(card)) =
+                    (self.store.output(input, output).cloned(), self.board.output(input, output))
+                else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                let OutputUrl::Srt(srt) = &spec.url else {
+                    return Err((Class::Bug, DialError::Broken.to_string()));
+                };
+                if let (Some(route), Meeting::Dial { peer, .. }) = (route, &plan.meeting) {
+                    self.count_neighbour(output, route, peer.ip());
+                }
+                let delay = srt.delay.unwrap_or(self.defaults.delay).as_ms() * 1_000_000;
+                let (attempt, stats) = (attempt.number(), Arc::clone(card.stats()));
+                self.streams
+                    .attach(
+                        output,
+                        input,
+                        srt.transform.clone(),
+                        Sink::Session { plan, attempt, delay, stats },
+                    )
+                    .map_err(|e| retry(&e))
+            }
             (Id::Input(input), Made::Source(source)) => {
                 if let Some((requested, granted)) = source.buffer {
                     self.note_buffer(input, requested, granted);
@@ -85,7 +130,7 @@ impl Director {
             }
             (Id::Output(input, output), Made::Way(way)) => {
                 let filter = self.store.output(input, output).and_then(|spec| transform(&spec.url).cloned());
-                self.count_neighbour(output, &way);
+                self.count_neighbour(output, way.route, way.target.destination.ip());
                 let sink = Sink::Datagrams(Box::new(way.target));
                 self.streams.attach(output, input, filter, sink).map_err(|e| retry(&e))
             }
@@ -105,7 +150,8 @@ impl Director {
                     .map_err(|e| retry(&e))
             }
             _ => Err((Class::Bug, DialError::Broken.to_string())),
-        }
+        };
+        done.map(|()| ready)
     }
 
     pub(super) fn file_target(
@@ -169,12 +215,12 @@ impl Director {
         }
     }
 
-    pub(super) fn count_neighbour(&mut self, output: OutputId, way: &Way) {
-        if !way.route.on_link {
+    pub(super) fn count_neighbour(&mut self, output: OutputId, route: Route, peer: IpAddr) {
+        if !route.on_link {
             return self.neighbours.leave(output);
         }
-        let used = self.neighbours.join(output, way.target.destination.ip());
-        let limit = net::neighbour_limit(way.target.destination.is_ipv6());
+        let used = self.neighbours.join(output, peer);
+        let limit = net::neighbour_limit(peer.is_ipv6());
         if let Some(limit) = limit
             && used > limit
             && !std::mem::replace(&mut self.neighbours.warned, true)

@@ -14,19 +14,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::dial::{self, DialError, Source, Way};
+use super::sessions::Plan;
 use super::streams::{Sink, Streams};
 use crate::config::Config;
 use crate::control::{Board, Command, InputCard, OutputCard};
 use crate::egress::{self, FileTarget};
 use crate::ingest;
-use crate::net::{self, HostPolicy, clock};
+use crate::net::{self, HostPolicy, Route, clock};
+use crate::port::{self, Owner};
 use crate::store::{
-    Delay, FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots, Store,
+    Delay, FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots,
+    SrtInput, Store,
 };
 use crate::supervise::{
     Action, Attempt, Backoff, Class, DialBudget, Event, Grant, Keeper, Nanos, Policy, Role,
 };
 use crate::telemetry::{Desired, Level, State};
+use crate::wire::srt::handshake::CookieSecret;
 
 /// What the configuration says where a url is silent.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct Defaults {
     pub(super) reconnect_cap: Duration,
     pub(super) jitter: f64,
     pub(super) fatal_retry: Option<Duration>,
+    /// The secret of SYN cookies on SRT ports.
+    pub(super) cookie: CookieSecret,
 }
 
 /// An input or output.
@@ -76,7 +82,8 @@ pub(super) struct SeenInput {
 /// What was last seen of an output.
 pub(super) struct SeenOutput {
     input: InputId,
-    datagrams: u64,
+    /// Datagrams sent, or acknowledged.
+    moved: u64,
     skipped: u64,
     refusing: bool,
     packets_per_datagram: u64,
@@ -95,8 +102,16 @@ pub(super) struct Dialled {
     outcome: Result<Made, DialError>,
 }
 
+/// News from the shards.
+pub(super) struct News {
+    pub(super) ingest: mpsc::Receiver<ingest::Notice>,
+    pub(super) egress: mpsc::Receiver<egress::Notice>,
+    pub(super) port: mpsc::Receiver<port::Notice>,
+}
+
 pub(super) enum Made {
     Source(Source),
+    Sessions(Box<Plan>, Option<Route>),
     Way(Box<Way>),
     File,
 }
@@ -127,8 +142,7 @@ impl Director {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut ingest: mpsc::Receiver<ingest::Notice>,
-        mut egress: mpsc::Receiver<egress::Notice>,
+        mut news: News,
         mut stopping: watch::Receiver<bool>,
     ) {
         let mut look = tokio::time::interval(LOOK);
@@ -154,8 +168,9 @@ impl Director {
                     }
                 }
                 Some(command) = commands.recv() => self.obey(command),
-                Some(notice) = ingest.recv() => self.hear_source(notice),
-                Some(notice) = egress.recv() => self.hear_output(notice),
+                Some(notice) = news.ingest.recv() => self.hear_source(notice),
+                Some(notice) = news.egress.recv() => self.hear_output(notice),
+                Some(notice) = news.port.recv() => self.hear_port(notice),
                 Some(done) = self.dials.join_next(), if !self.dials.is_empty() => {
                     // An aborted attempt was booked when it was aborted.
                     if let Ok(dialled) = done {
@@ -267,7 +282,7 @@ impl Director {
         let card = self.board.add_output(Arc::clone(spec), clock::wall())?;
         let seen = SeenOutput {
             input: spec.input_id,
-            datagrams: 0,
+            moved: 0,
             skipped: 0,
             refusing: false,
             packets_per_datagram: 0,
@@ -399,7 +414,45 @@ impl Director {
         }
     }
 
+    fn hear_port(&mut self, notice: port::Notice) {
+        let id = match notice.owner {
+            Owner::Input(input) => Id::Input(input),
+            Owner::Output(output) => {
+                let Some(input) = self.outputs.get(&output).map(|seen| seen.input) else { return };
+                Id::Output(input, output)
+            }
+        };
+        let Some(attempt) = self.keeper.machine(&id).and_then(|m| m.attempt()) else { return };
+        if attempt.number() != notice.attempt {
+            return;
+        }
+        match notice.kind {
+            port::NoticeKind::Listening(local) => {
+                self.log(id, Level::Info, format!("listens on {local}"));
+                self.tell(id, Event::Connected { attempt, answering: true });
+            }
+            port::NoticeKind::Connected => {
+                self.log(id, Level::Info, "the handshake is done".into());
+                self.tell(id, Event::Connected { attempt, answering: true });
+            }
+            port::NoticeKind::Failed { reason, retryable } => {
+                self.log(id, Level::Error, reason.clone());
+                let class = if retryable { Class::Retry } else { Class::Fatal };
+                self.tell(id, Event::Failed { attempt, class, reason });
+            }
+            port::NoticeKind::Peer(text) => self.log(id, Level::Info, text),
+        }
+    }
+
     fn input_policy(&self, spec: &InputSpec) -> Policy {
+        let srt = |srt: &SrtInput| srt.link.dial().is_some();
+        let backoff = match &spec.url {
+            InputUrl::Srt(url) if srt(url) => {
+                self.backoff(PEER_RETRY, self.defaults.reconnect_cap.max(PEER_RETRY))
+            }
+            // Binding and joining asks nobody but this host's kernel: it may be tried often.
+            _ => self.backoff(LOCAL_RETRY, LOCAL_RETRY),
+        };
         let (stall_after, group) = match &spec.url {
             InputUrl::Udp(udp) | InputUrl::Rtp(crate::store::RtpInput { udp, .. }) => {
                 (udp.stall_after, udp.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_multicast()))
@@ -409,26 +462,35 @@ impl Director {
         };
         Policy {
             role: Role::Input,
-            // Binding and joining asks nobody but this host's kernel: it may be tried often.
-            backoff: self.backoff(LOCAL_RETRY, LOCAL_RETRY),
+            backoff,
             auto_reconnect: true,
             max_attempts: 0,
             fatal_retry: self.defaults.fatal_retry,
             stall_after: Some(stall_after.unwrap_or(self.defaults.stall_after)),
             redial_on_stall: group,
+            serves: false,
         }
     }
 
     fn output_policy(&self, spec: &OutputSpec) -> Policy {
         let base = Duration::from_secs(spec.reconnect_delay.into());
+        let srt = match &spec.url {
+            OutputUrl::Srt(srt) => Some(srt),
+            _ => None,
+        };
         Policy {
             role: Role::Output,
             backoff: self.backoff(base, self.defaults.reconnect_cap.max(base)),
             auto_reconnect: spec.auto_reconnect,
             max_attempts: spec.max_reconnect_attempts,
             fatal_retry: self.defaults.fatal_retry,
-            stall_after: Some(self.defaults.stall_after.max(Duration::from_secs(2))),
-            redial_on_stall: true,
+            stall_after: Some(match srt {
+                Some(_) => ACKNOWLEDGED_WITHIN,
+                None => self.defaults.stall_after.max(Duration::from_secs(2)),
+            }),
+            // An SRT session ends by itself when its peer is silent for too long.
+            redial_on_stall: srt.is_none(),
+            serves: srt.is_some_and(|srt| srt.link.listen().is_some()),
         }
     }
 
@@ -455,4 +517,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const OUTPUTS_EVERY: u32 = 5;
 /// Longest sleep without anything to do.
 const IDLE: Nanos = 3_600_000_000_000;
+/// An output whose peer answers is `Live` as long as payload was acknowledged within this time.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(3);
+const PEER_RETRY: Duration = Duration::from_secs(1);
 const LOCAL_RETRY: Duration = Duration::from_millis(500);

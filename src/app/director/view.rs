@@ -31,7 +31,12 @@ impl Director {
                 let spec = output.spec();
                 let Some(seen) = self.outputs.get_mut(&spec.id) else { continue };
                 let stats = output.stats();
-                let moved = replace(&mut seen.datagrams, stats.datagrams.load(Relaxed));
+                // Where peers acknowledge, only that counts.
+                let counter = match spec.url {
+                    OutputUrl::Srt(_) => &stats.acknowledged,
+                    _ => &stats.datagrams,
+                };
+                let moved = replace(&mut seen.moved, counter.load(Relaxed));
                 let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
                 let refusing = is_refusing(&output, now);
                 let packets = stats.packets_per_datagram.load(Relaxed);

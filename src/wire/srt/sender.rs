@@ -274,6 +274,11 @@ impl Sender {
         Some(self.acked.wrapping_add(run.shift))
     }
 
+    /// Packets that may be under way unacknowledged: the peer's flow window.
+    pub fn window(&self) -> u64 {
+        self.window
+    }
+
     /// The number that the next new packet will have.
     pub fn next_sequence(&self) -> Seq {
         self.sequence(self.next)

@@ -1,0 +1,174 @@
+//! What an `srt://` url means for a session: its text, parsed, and what the configuration says enter; socket options,
+//! handshake settings and keys leave. Derives keys away from every runtime thread.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::dial::DialError;
+use super::director::Defaults;
+use crate::net::{Interface, PortOptions, Route, SendOptions, clock, random, resolve, route_to};
+use crate::port::Conduct;
+use crate::store::{
+    CipherMode, KeyLength, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink, SrtOutput, Takeover,
+};
+use crate::wire::srt::crypto::{self, Offer, Passphrase, RefreshPlan};
+use crate::wire::srt::handshake::{CookieSecret, Dial, Local, Settings, Version};
+use crate::wire::srt::{Bandwidth, Seq, SocketId, StreamId};
+
+/// A session, or a place at a port, that is ready to begin.
+pub(crate) struct Plan {
+    /// The socket that it shares.
+    pub(super) port: PortOptions,
+    pub(super) passphrase: Option<Passphrase>,
+    pub(super) conduct: Conduct,
+    pub(super) meeting: Meeting,
+}
+
+/// Who dials.
+pub(crate) enum Meeting {
+    /// We do.
+    Dial { peer: SocketAddr, dial: Dial, rendezvous: bool },
+    /// Peers do.
+    Listen {
+        cookie: CookieSecret,
+        name: Option<Box<str>>,
+        login: Option<(Box<str>, Box<str>)>,
+        settings: Settings,
+        max_sessions: usize,
+        replace: bool,
+    },
+}
+
+/// Plans the sessions of an input, whose peers ask for `name` unless the url has another.
+pub(super) async fn receive(srt: &SrtInput, name: &str, defaults: &Defaults) -> Result<Plan, DialError> {
+    let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth: Bandwidth::Unlimited };
+    let replace = srt.takeover == Takeover::Replace;
+    let (plan, _) = plan(&srt.link, name, defaults, conduct, false, (1, replace)).await?;
+    Ok(plan)
+}
+
+/// Plans the sessions of an output; with the route to the peer where we dial.
+pub(super) async fn send(
+    srt: &SrtOutput,
+    name: &str,
+    defaults: &Defaults,
+) -> Result<(Plan, Option<Route>), DialError> {
+    let bandwidth = match srt.bandwidth {
+        SrtBandwidth::Unlimited => Bandwidth::Unlimited,
+        SrtBandwidth::Fixed(rate) => Bandwidth::Fixed(rate),
+        SrtBandwidth::Input { rate, least, overhead } => {
+            Bandwidth::Relative { input: rate.unwrap_or(0), minimum: least, overhead: overhead.into() }
+        }
+    };
+    let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth };
+    let most = srt.max_sessions.map_or(SESSIONS, |most| most as usize);
+    plan(&srt.link, name, defaults, conduct, true, (most, false)).await
+}
+
+async fn plan(
+    link: &SrtLink,
+    name: &str,
+    defaults: &Defaults,
+    conduct: Conduct,
+    sends: bool,
+    (max_sessions, replace): (usize, bool),
+) -> Result<(Plan, Option<Route>), DialError> {
+    let settings = settings(link, sends)?;
+    let passphrase = link.crypto.as_ref().map(passphrase).transpose()?;
+    let (dial, rendezvous) = match &link.end {
+        SrtEnd::Caller(dial) => (dial, false),
+        SrtEnd::Rendezvous(dial) => (dial, true),
+        SrtEnd::Listener(listen) => {
+            let port =
+                PortOptions { local: listen.address, way: SendOptions::default(), buffer: PORT_BUFFER };
+            let login = listen.credentials.as_ref();
+            let meeting = Meeting::Listen {
+                cookie: defaults.cookie.clone(),
+                name: Some(listen.name.clone().unwrap_or_else(|| name.into())),
+                login: login.map(|login| (login.user.clone(), login.password.reveal().into())),
+                settings,
+                max_sessions,
+                replace,
+            };
+            return Ok((Plan { port, passphrase, conduct, meeting }, None));
+        }
+    };
+    let peer = resolve(&dial.host, dial.port, &defaults.policy).await?;
+    let interface = dial.interface.as_deref().map(Interface::find).transpose()?;
+    let route = route_to(peer.ip(), interface.as_ref().map_or(0, |i| i.index))?;
+    let offer = match passphrase.clone() {
+        None => None,
+        Some(passphrase) => {
+            let derived = tokio::task::spawn_blocking(move || Offer::new(&passphrase, random()));
+            Some(derived.await.map_err(|_| DialError::Broken)?)
+        }
+    };
+    let port = PortOptions {
+        local: local_address(dial, peer),
+        way: SendOptions {
+            v6: peer.is_ipv6(),
+            interface: route.interface,
+            force_interface: interface.is_some(),
+            ttl: dial.ttl,
+            dscp: dial.dscp,
+            source_port: None,
+        },
+        buffer: PORT_BUFFER,
+    };
+    let stream_id = dial.stream_id.as_ref().and_then(|id| StreamId::new(id.reveal().as_bytes()).ok());
+    let dial = Dial {
+        settings,
+        // The port gives the number. Nobody can guess where sequence numbers begin.
+        local: Local {
+            socket: SocketId(0),
+            first: Seq::new(u32::from_ne_bytes(random())),
+            started: clock::now(),
+        },
+        to: peer.ip(),
+        stream_id,
+        group: None,
+        offer,
+        timeout: dial.timeout.as_nanos() as u64,
+    };
+    let meeting = Meeting::Dial { peer, dial, rendezvous };
+    Ok((Plan { port, passphrase, conduct, meeting }, Some(route)))
+}
+
+fn settings(link: &SrtLink, sends: bool) -> Result<Settings, DialError> {
+    let mut settings = Settings {
+        receive_latency: link.receive_latency,
+        send_latency: link.peer_latency,
+        minimum_version: Version(link.min_version),
+        sends,
+        ..Settings::default()
+    };
+    if let Some(crypto) = &link.crypto {
+        settings.cipher = match crypto.cipher {
+            CipherMode::Auto => None,
+            CipherMode::Ctr => Some(crypto::Cipher::Ctr),
+            CipherMode::Gcm => Some(crypto::Cipher::Gcm),
+        };
+        settings.key_length = crypto.key_length.map(|length| match length {
+            KeyLength::Aes128 => crypto::KeyLength::Aes128,
+            KeyLength::Aes192 => crypto::KeyLength::Aes192,
+            KeyLength::Aes256 => crypto::KeyLength::Aes256,
+        });
+        settings.refresh =
+            RefreshPlan::new(crypto.refresh_after, crypto.announce_before).map_err(DialError::Refresh)?;
+    }
+    Ok(settings)
+}
+
+fn passphrase(crypto: &SrtCrypto) -> Result<Passphrase, DialError> {
+    Passphrase::new(crypto.passphrase.reveal()).map_err(DialError::Passphrase)
+}
+
+fn local_address(dial: &SrtDial, peer: SocketAddr) -> SocketAddr {
+    let any =
+        if peer.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    SocketAddr::new(dial.local_address.unwrap_or(any), dial.local_port.unwrap_or(0))
+}
+
+/// Readers of one output at the same time, where the url does not say.
+const SESSIONS: usize = 1_000;
+/// Receive buffer of a port: acknowledgements of a thousand peers, or a second of a 100 Mb/s publisher.
+const PORT_BUFFER: usize = 16 << 20;

@@ -1,0 +1,232 @@
+//! A listening port: handshakes of anybody enter; requests that found their input or output leave, with what is agreed
+//! to. Keeps nothing for a peer that has not proven its address.
+
+use std::net::SocketAddr;
+
+use super::{Listen, Owner, Role};
+use crate::media::Nanos;
+use crate::wire::srt::crypto::{Kek, Passphrase, SALT};
+use crate::wire::srt::handshake::{
+    Acceptance, Agreed, CookieSecret, Heard, Listener, Request, Secret, Settings,
+};
+use crate::wire::srt::{Ask, AskMode, Packet, Reject, SocketId};
+
+/// Who is served on a port, and the machine that answers there.
+pub(super) struct Doors {
+    listener: Listener,
+    pub(super) routes: Vec<Listen>,
+    /// Requests whose keys are being derived, by their sender.
+    deriving: Vec<(SocketAddr, SocketId)>,
+}
+
+/// What came of a datagram to nobody.
+pub(super) enum Knock {
+    /// Nothing.
+    None,
+    /// Send this back.
+    Answer(Vec<u8>),
+    /// Send this back; the owner may want to hear why.
+    TurnedAway(TurnedAway),
+    /// Derive the key, then [`Doors::admit`].
+    Derive(Box<Request>, Passphrase, [u8; SALT]),
+    /// Let it in.
+    Request(Box<Request>),
+}
+
+/// A request that is agreed to.
+pub(super) struct Admitted {
+    /// Index of the route.
+    pub(super) place: usize,
+    pub(super) agreed: Agreed,
+    pub(super) answer: Vec<u8>,
+}
+
+/// A request that is not.
+pub(super) struct TurnedAway {
+    /// Who was asked for, where that is known.
+    pub(super) owner: Option<Owner>,
+    /// Why, in words.
+    pub(super) text: String,
+    pub(super) answer: Vec<u8>,
+}
+
+/// Why a request finds no route.
+struct Refused {
+    owner: Option<Owner>,
+    reject: Reject,
+    why: String,
+}
+
+impl Doors {
+    pub(super) fn new(cookie: CookieSecret, now: Nanos) -> Self {
+        Self {
+            listener: Listener::new(Settings::default(), cookie, now),
+            routes: Vec::new(),
+            deriving: Vec::new(),
+        }
+    }
+
+    /// Takes a datagram for socket id 0.
+    pub(super) fn knock(&mut self, from: SocketAddr, datagram: &[u8], now: Nanos) -> Knock {
+        let Ok(packet) = Packet::parse(datagram) else { return Knock::None };
+        match self.listener.handle(from, &packet, now) {
+            Heard::Ignored => Knock::None,
+            Heard::Answer(answer) => Knock::Answer(answer),
+            Heard::Refused(refusal, answer) => {
+                let text = format!("turned {} away: {refusal}", from.ip());
+                Knock::TurnedAway(TurnedAway { owner: None, text, answer })
+            }
+            Heard::Request(request) => Knock::Request(request),
+        }
+    }
+
+    /// Finds who is asked for, and what is still needed.
+    pub(super) fn judge(&mut self, request: Box<Request>) -> Knock {
+        let turned_away = |refused: &Refused| {
+            let text = format!("turned {} away: {}", request.from.ip(), refused.why);
+            let answer = request.reject(refused.reject);
+            Knock::TurnedAway(TurnedAway { owner: refused.owner, text, answer })
+        };
+        let route = match self.route(&request) {
+            Ok(route) => route,
+            Err(refused) => return turned_away(&refused),
+        };
+        let owner = Some(route.owner);
+        if request.group.is_some() {
+            let why = "it is a member of a connection group, which is not served here".into();
+            return turned_away(&Refused { owner, reject: Reject::GROUP, why });
+        }
+        let salt = request.encryption.and_then(|ask| ask.salt);
+        match (&route.passphrase, salt) {
+            (Some(passphrase), Some(salt)) => {
+                let who = (request.from, request.peer);
+                if self.deriving.contains(&who) {
+                    return Knock::None;
+                }
+                let passphrase = passphrase.clone();
+                if self.deriving.len() < DERIVING_MOST {
+                    self.deriving.push(who);
+                }
+                Knock::Derive(request, passphrase, salt)
+            }
+            _ => Knock::Request(request),
+        }
+    }
+
+    /// Agrees to a request, whose key is derived where it needs one. `socket` is the id of the new session.
+    pub(super) fn admit(
+        &mut self,
+        request: &Request,
+        kek: Option<&Kek>,
+        socket: SocketId,
+        now: Nanos,
+    ) -> Result<Admitted, TurnedAway> {
+        self.deriving.retain(|&who| who != (request.from, request.peer));
+        let place = match self.place(request) {
+            Ok(place) => place,
+            Err(refused) => {
+                let text = format!("turned {} away: {}", request.from.ip(), refused.why);
+                return Err(TurnedAway {
+                    owner: refused.owner,
+                    text,
+                    answer: request.reject(refused.reject),
+                });
+            }
+        };
+        let route = &self.routes[place];
+        let secret = match &route.passphrase {
+            None => Secret::None,
+            Some(_) => Secret::Passphrase(kek),
+        };
+        let how = Acceptance { settings: &route.settings, socket, secret, group: None };
+        match request.accept(&how, now) {
+            Ok((agreed, answer)) => Ok(Admitted { place, agreed, answer }),
+            Err((refusal, answer)) => {
+                let text = format!("turned {} away: {refusal}", request.from.ip());
+                Err(TurnedAway { owner: Some(route.owner), text, answer })
+            }
+        }
+    }
+
+    /// A derivation that will not be done.
+    pub(super) fn give_up(&mut self, request: &Request) {
+        self.deriving.retain(|&who| who != (request.from, request.peer));
+    }
+
+    /// Who gave a request, without its password.
+    pub(super) fn describe(request: &Request) -> (Option<Box<str>>, Box<str>) {
+        let Some(id) = &request.stream_id else { return (None, "".into()) };
+        match id.ask() {
+            Ok(Ask { resource, user, mode, .. }) => {
+                let mode = match mode {
+                    Some(AskMode::Publish) => "publish:",
+                    Some(AskMode::Request) => "read:",
+                    _ => "",
+                };
+                (user.map(Into::into), format!("{mode}{}", resource.unwrap_or_default()).into())
+            }
+            Err(_) => (None, "".into()),
+        }
+    }
+
+    fn route(&self, request: &Request) -> Result<&Listen, Refused> {
+        self.place(request).map(|place| &self.routes[place])
+    }
+
+    fn place(&self, request: &Request) -> Result<usize, Refused> {
+        let refuse = |owner, reject, why: &str| Refused { owner, reject, why: why.into() };
+        let ask = match &request.stream_id {
+            None => Ask::default(),
+            Some(id) => id.ask().map_err(|bad| refuse(None, Reject::BAD_REQUEST, &bad.to_string()))?,
+        };
+        let reads = |route: &Listen| matches!(route.role, Role::Send(_));
+        let fits = |route: &Listen| match ask.mode {
+            Some(AskMode::Publish) => !reads(route),
+            Some(AskMode::Request) => reads(route),
+            Some(AskMode::Bidirectional) => false,
+            None => true,
+        };
+        if ask.mode == Some(AskMode::Bidirectional) {
+            return Err(refuse(None, Reject::BAD_MODE, "it wants to send and receive at once"));
+        }
+        let named = |route: &&(usize, &Listen)| match (&route.1.name, ask.resource) {
+            (Some(name), Some(asked)) => **name == *asked,
+            _ => false,
+        };
+        let fitting: Vec<(usize, &Listen)> =
+            self.routes.iter().enumerate().filter(|(_, r)| fits(r)).collect();
+        let found = fitting
+            .iter()
+            // A bare name asks to read, where both exist.
+            .filter(|route| named(route))
+            .max_by_key(|route| reads(route.1))
+            .or_else(|| match (&*fitting, ask.resource) {
+                // A port with one tenant needs no name.
+                ([only], None) => Some(only),
+                ([only], Some(_)) if only.1.name.is_none() => Some(only),
+                _ => None,
+            });
+        let Some(&(place, route)) = found else {
+            let why = match ask.resource {
+                Some(_) => "nothing of that name is here for it",
+                None => "it does not say what it wants (stream id), and there is more than one thing here",
+            };
+            return Err(refuse(None, Reject::NOT_FOUND, why));
+        };
+        if let Some((user, password)) = &route.login
+            && !(ask.user == Some(user)
+                && ask.password.is_some_and(|p| equal(p.as_bytes(), password.as_bytes())))
+        {
+            return Err(refuse(Some(route.owner), Reject::UNAUTHORIZED, "wrong or missing user or password"));
+        }
+        Ok(place)
+    }
+}
+
+/// In a time that does not depend on where they differ.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+/// Requests of one port whose keys are being derived.
+const DERIVING_MOST: usize = 512;

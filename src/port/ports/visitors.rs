@@ -1,0 +1,159 @@
+//! Peers that dial in: datagrams to nobody enter, sessions of a listening port and answers leave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{Derivation, Port, Ports};
+use crate::media::Nanos;
+use crate::net::clock;
+use crate::port::listener::{Admitted, Doors, Knock, TurnedAway};
+use crate::port::outbox::Addressee;
+use crate::port::session::{End, Session, Stage, Visit};
+use crate::port::{NoticeKind, Owner, Role};
+use crate::telemetry::{self, SessionList};
+use crate::wire::srt::Reject;
+use crate::wire::srt::crypto::Kek;
+use crate::wire::srt::handshake::Request;
+
+impl Ports {
+    pub(super) fn knocked(&mut self, index: usize, from: SocketAddr, datagram: &[u8], now: Nanos) {
+        let Some(Some(port)) = self.ports.get_mut(index) else { return };
+        let Some(doors) = &mut port.doors else { return };
+        let mut knock = doors.knock(from, datagram, now);
+        if let Knock::Request(request) = knock {
+            // The same request again: it is given the same answer again.
+            if let Some(visit) = port
+                .visits
+                .get(&(from, request.peer))
+                .and_then(|&at| self.sessions.get(at)?.as_ref()?.visit.as_ref())
+            {
+                return self.reply(index, from, &visit.answer.clone());
+            }
+            knock = doors.judge(request);
+        }
+        match knock {
+            Knock::None => {}
+            Knock::Answer(answer) => self.reply(index, from, &answer),
+            Knock::TurnedAway(TurnedAway { owner, text, answer }) => {
+                self.reply(index, from, &answer);
+                self.tell_route(index, owner, text);
+            }
+            Knock::Derive(request, passphrase, salt) => {
+                let asked = self.deriver.as_ref().is_some_and(|deriver| {
+                    deriver.ask(Derivation::Request(index, request.clone()), passphrase, salt)
+                });
+                if !asked && let Some(Some(Port { doors: Some(doors), .. })) = self.ports.get_mut(index) {
+                    doors.give_up(&request);
+                }
+            }
+            Knock::Request(request) => self.let_in(index, &request, None, now),
+        }
+    }
+
+    pub(super) fn derived(&mut self, of: Derivation, kek: &Kek, now: Nanos) {
+        match of {
+            Derivation::Request(port, request) => self.let_in(port, &request, Some(kek), now),
+            Derivation::Session(index, id) => {
+                let Some(Some(session)) = self.sessions.get_mut(index) else { return };
+                if session.local == id {
+                    session.adopt(index, kek, &mut self.outbox, now);
+                    let port = session.port;
+                    self.post(port);
+                }
+            }
+        }
+    }
+
+    /// Makes a session out of a request, or turns it away.
+    pub(super) fn let_in(&mut self, index: usize, request: &Request, kek: Option<&Kek>, now: Nanos) {
+        let id = self.free_id(index);
+        let Some(Some(port)) = self.ports.get_mut(index) else { return };
+        let Some(doors) = &mut port.doors else { return };
+        if port.visits.contains_key(&(request.from, request.peer)) {
+            return;
+        }
+        let Admitted { place, agreed, answer } = match doors.admit(request, kek, id, now) {
+            Ok(admitted) => admitted,
+            Err(TurnedAway { owner, text, answer }) => {
+                self.reply(index, request.from, &answer);
+                return self.tell_route(index, owner, text);
+            }
+        };
+        let route = &doors.routes[place];
+        let (owner, attempt, replace, max) = (route.owner, route.attempt, route.replace, route.max_sessions);
+        let (role, conduct, passphrase) = (route.role.clone(), route.conduct, route.passphrase.clone());
+        let of = role.clone();
+        let list = sessions_of(&of);
+        let (user, stream_id) = Doors::describe(request);
+        let id_of_card = NEXT_SESSION.fetch_add(1, Relaxed);
+        let make = || {
+            let (user, stream_id) = (user.clone(), stream_id.clone());
+            telemetry::Session::new(id_of_card, request.from, user, stream_id, "srt_listener", clock::wall())
+        };
+        if list.len() >= max && replace {
+            let oldest = list.all().first().map(|card| card.id);
+            let sessions = self.sessions.iter();
+            let old = sessions.enumerate().find_map(|(index, session)| {
+                let visit = session.as_ref()?.visit.as_ref()?;
+                (Some(visit.card.id) == oldest).then_some(index)
+            });
+            if let Some(old) = old {
+                self.end(old, &End::lost(format!("{} takes its place", request.from)), now);
+            }
+        }
+        let Ok(card) = list.add(make(), max) else {
+            let text = format!("turned {} away: all {max} sessions are taken", request.from.ip());
+            let answer = request.reject(Reject::OVERLOAD);
+            self.reply(index, request.from, &answer);
+            return self.tell(owner, attempt, NoticeKind::Peer(text));
+        };
+        let stats = Arc::clone(&card.stats);
+        let stage = match Stage::agreed(agreed, role, conduct, passphrase, &stats, now) {
+            Ok(stage) => stage,
+            Err(end) => {
+                list.remove(card.id);
+                self.reply(index, request.from, &request.reject(Reject::RESOURCE));
+                let text = format!("turned {} away: {}", request.from.ip(), end.reason);
+                return self.tell(owner, attempt, NoticeKind::Peer(text));
+            }
+        };
+        self.reply(index, request.from, &answer);
+        let mut session = Session::new((owner, attempt), (index, id, request.from), stage, stats);
+        let visit = Visit { card, asked_as: request.peer, answer };
+        session.visit = Some(Box::new(visit));
+        let at = self.admit(session);
+        if let Some(Some(port)) = self.ports.get_mut(index) {
+            port.visits.insert((request.from, request.peer), at);
+        }
+        self.begin(at, now);
+        let what = if stream_id.is_empty() { String::new() } else { format!(" for {stream_id}") };
+        self.tell(owner, attempt, NoticeKind::Peer(format!("{} dialled in{what}", request.from)));
+    }
+
+    /// Sends one datagram to somebody who has no session.
+    pub(super) fn reply(&mut self, index: usize, to: SocketAddr, datagram: &[u8]) {
+        let Some(Some(port)) = self.ports.get(index) else { return };
+        let addressee = Addressee { session: usize::MAX, to, segmented: false };
+        self.outbox.raw(addressee, datagram);
+        let posted = self.outbox.post(&port.socket);
+        self.settle(index, posted);
+    }
+
+    /// Tells the owner of a route, or everybody on the port, about a peer.
+    pub(super) fn tell_route(&self, index: usize, owner: Option<Owner>, text: String) {
+        let Some(Some(Port { doors: Some(doors), .. })) = self.ports.get(index) else { return };
+        for route in doors.routes.iter().filter(|route| owner.is_none_or(|owner| owner == route.owner)) {
+            self.tell(route.owner, route.attempt, NoticeKind::Peer(text.clone()));
+        }
+    }
+}
+
+fn sessions_of(role: &Role) -> &SessionList {
+    match role {
+        Role::Send(source) => &source.stats.sessions,
+        Role::Receive(drain) => &drain.stats.sessions,
+    }
+}
+
+static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);

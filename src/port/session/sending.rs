@@ -1,0 +1,157 @@
+//! The sending side of a session: datagrams of its lane and the peer's reports enter, data and control packets leave.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{End, PAYLOAD, Reaction, Told, level, spread};
+use crate::hub::Lane;
+use crate::media::Nanos;
+use crate::net::{clock, random};
+use crate::port::Source;
+use crate::port::outbox::{Addressee, Outbox, Payload};
+use crate::telemetry::{Rate, SrtStats};
+use crate::wire::srt::crypto::SendKeys;
+use crate::wire::srt::{Control, ControlPacket, Event, KeyFlag, Sender, Stored, UserKind};
+
+/// A session that sends a lane.
+pub(in crate::port) struct Sending {
+    pub(in crate::port) sender: Sender,
+    pub(super) keys: Option<SendKeys>,
+    pub(in crate::port) source: Source,
+    /// The line that it is walked with.
+    pub(in crate::port) line: usize,
+    /// Sends again at once: a loss was reported.
+    pub(in crate::port) hurries: bool,
+}
+
+impl Sending {
+    /// Puts the new datagrams of the run, which begins at `position` of the lane, into `outbox`.
+    pub(in crate::port) fn send_new(
+        &mut self,
+        to: Addressee,
+        position: u64,
+        outbox: &mut Outbox,
+        now: Nanos,
+    ) {
+        for index in 0..outbox.run.len() {
+            let (arrival, length) = (outbox.run[index].arrival, outbox.run[index].bytes.len());
+            let sequence = self.sender.next_sequence();
+            let flag = self.keys.as_mut().map_or(KeyFlag::Clear, |keys| keys.next_flag(sequence));
+            let Some(header) = self.sender.header(position + index as u64, arrival, length, flag, now) else {
+                continue;
+            };
+            let key = self.keys.as_ref().and_then(|keys| keys.key(flag));
+            outbox.data(to, header, Payload::New(index), key);
+        }
+        if let Some(keys) = &mut self.keys
+            && keys.wants_key()
+        {
+            keys.announce(random(), now);
+        }
+    }
+
+    /// Puts what the peer misses into `outbox`.
+    pub(in crate::port) fn send_again(&mut self, to: Addressee, outbox: &mut Outbox, now: Nanos) {
+        self.hurries = false;
+        for _ in 0..AGAIN_MOST {
+            let mut found = None;
+            let lane: &Lane = &self.source.lane;
+            let next = self.sender.next_retransmit(now, |position| {
+                found = lane.at(position);
+                found.as_ref().map(|d| Stored { arrival: d.arrival, length: d.bytes.len() })
+            });
+            let (Some(again), Some(datagram)) = (next, found) else { return };
+            let key = self.keys.as_ref().and_then(|keys| keys.key(again.header.key));
+            if again.header.key != KeyFlag::Clear && key.is_none() {
+                continue;
+            }
+            outbox.data(to, again.header, Payload::Again(datagram), key);
+        }
+    }
+
+    /// Puts control packets into `outbox`.
+    pub(in crate::port) fn send_control(&mut self, to: Addressee, outbox: &mut Outbox, now: Nanos) {
+        while let Some(packet) = self.sender.next_control(now) {
+            outbox.control(to, &packet);
+        }
+        if let Some(keys) = &mut self.keys {
+            let rtt = self.sender.rtt().smoothed();
+            if let Some(body) = keys.poll(now, rtt) {
+                outbox.control(to, &self.sender.control(Control::User(UserKind::KeyRequest, body), now));
+            }
+        }
+    }
+
+    pub(super) fn control(&mut self, packet: &ControlPacket<'_>, now: Nanos) -> Reaction {
+        match self.sender.handle(&packet.control, now) {
+            Event::Shutdown => Reaction::Over(End::lost("the peer ended the connection")),
+            Event::PeerError(code) => Reaction::Over(End::lost(format!("the peer reports error {code}"))),
+            Event::Unhandled => {
+                if let (Control::User(UserKind::KeyResponse, body), Some(keys)) =
+                    (packet.control, &mut self.keys)
+                {
+                    keys.handle(body);
+                }
+                Reaction::None
+            }
+            Event::Quiet | Event::Acknowledged(_) => match packet.control {
+                Control::Nak(_) => {
+                    self.hurries = true;
+                    Reaction::Answer
+                }
+                Control::Ack(_) => Reaction::Owes,
+                _ => Reaction::None,
+            },
+        }
+    }
+
+    pub(super) fn publish(&self, stats: &SrtStats, told: &mut Told, rate: &mut Rate, now: Nanos) -> u64 {
+        let sent = self.sender.stats();
+        let (packets, bytes) = (sent.packets + sent.retransmitted, sent.bytes + sent.retransmitted_bytes);
+        for (cell, value) in [
+            (&stats.packets, packets),
+            (&stats.bytes, bytes),
+            (&stats.unique_packets, sent.packets),
+            (&stats.unique_bytes, sent.bytes),
+            (&stats.retransmitted, sent.retransmitted),
+            (&stats.retransmitted_bytes, sent.retransmitted_bytes),
+            (&stats.lost, sent.lost),
+            (&stats.dropped, sent.dropped),
+            (&stats.skipped, sent.skipped),
+            (&stats.acknowledged, sent.acknowledged),
+            (&stats.acks, sent.acks),
+            (&stats.naks, sent.naks),
+            (&stats.capacity_bps, u64::from(sent.link_capacity) * PAYLOAD as u64 * 8),
+        ] {
+            cell.store(value, Relaxed);
+        }
+        let owner = &self.source.stats;
+        let wall = clock::wall_ms();
+        if sent.acknowledged > told.acknowledged {
+            owner.acknowledged.fetch_add(sent.acknowledged - told.acknowledged, Relaxed);
+            stats.last_ack_ms.store(wall, Relaxed);
+        }
+        if sent.packets > told.packets {
+            owner.last_sent_ms.store(wall, Relaxed);
+        }
+        owner.datagrams.fetch_add(sent.packets - told.packets, Relaxed);
+        owner.bytes.fetch_add(sent.bytes - told.bytes, Relaxed);
+        owner.skipped.fetch_add(sent.skipped - told.skipped, Relaxed);
+        *told = Told {
+            packets: sent.packets,
+            bytes: sent.bytes,
+            skipped: sent.skipped,
+            acknowledged: sent.acknowledged,
+        };
+        spread(&stats.rtt_us, &sent.rtt);
+        stats.rtt_var_us.store((self.sender.rtt().variance() / 1000) as u32, Relaxed);
+        stats.in_flight.store(self.sender.in_flight() as u32, Relaxed);
+        stats.window.store(self.sender.window() as u32, Relaxed);
+        let oldest = self.sender.oldest_position().and_then(|position| self.source.lane.at(position));
+        let buffer = oldest.map_or(0, |datagram| now.saturating_sub(datagram.arrival) / 1_000_000);
+        level(&stats.buffer_ms, buffer as u32);
+        rate.update(now, bytes)
+    }
+}
+
+/// Packets sent again in one turn of a session.
+const AGAIN_MOST: usize = 128;
