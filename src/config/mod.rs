@@ -168,6 +168,8 @@ impl Config {
             max_outputs_per_input: self.max_outputs_per_input,
             reconnect_delay: self.reconnect.delay,
             max_reconnect_attempts: self.reconnect.max_attempts,
+            lane: self.lane.time,
+            srt_ports: None,
         }
     }
 

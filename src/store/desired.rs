@@ -2,157 +2,23 @@
 //! before anything changes. Kept in memory; starts nothing.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::RangeInclusive;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::check::{check_name, check_protocol, keep, number};
+use super::conflict::{Claim, Purpose};
+use super::object::{
+    Change, InputDraft, InputId, InputPatch, InputSpec, OutputDraft, OutputId, OutputPatch, OutputSpec,
+    Rules, is_reader, reader_of,
+};
 use super::paths::Roots;
-use super::redact::RawUrl;
+use super::redact::{RawUrl, restore};
 use super::refusal::{FieldError, Refusal};
-use super::spec::{InputUrl, OutputUrl, Protocol};
+use super::spec::{InputUrl, OutputUrl};
+use super::srt::SrtLink;
 use crate::telemetry::Desired;
-
-/// Number of an input; counts from 1 and is never used again.
-pub type InputId = u64;
-/// Number of an output, over all inputs; counts from 1 and is never used again.
-pub type OutputId = u64;
-
-/// What may be set for the whole store.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Ports for inputs that are made without a url.
-    pub udp_ports: RangeInclusive<u16>,
-    /// `None` = unlimited.
-    pub max_outputs_per_input: Option<usize>,
-    /// Seconds before the first retry of an output that says nothing else, 1 to 300.
-    pub reconnect_delay: u16,
-    /// Attempts of an output that says nothing else; 0 = for ever.
-    pub max_reconnect_attempts: u32,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            udp_ports: 5000..=5100,
-            max_outputs_per_input: None,
-            reconnect_delay: 5,
-            max_reconnect_attempts: 0,
-        }
-    }
-}
-
-/// An input as it shall be. Never changes: a write makes a new one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InputSpec {
-    /// Its number.
-    pub id: InputId,
-    /// Unique among inputs, 1 to 255 characters.
-    pub name: Arc<str>,
-    /// The url as written.
-    pub raw_url: RawUrl,
-    /// What the url says.
-    pub url: InputUrl,
-    /// The port that was asked for or allocated; `None` for an input with a url of its own.
-    pub udp_port: Option<u16>,
-    /// Name for urls, made from the first name and kept when the input is renamed.
-    pub mediamtx_path: String,
-    /// What the operator asked for.
-    pub desired: Desired,
-    /// When it was made.
-    pub created_at: SystemTime,
-    /// When it was last changed.
-    pub updated_at: SystemTime,
-}
-
-/// An output as it shall be. Never changes: a write makes a new one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OutputSpec {
-    /// Its number.
-    pub id: OutputId,
-    /// The input that it belongs to.
-    pub input_id: InputId,
-    /// Unique within the input, 1 to 255 characters.
-    pub name: Arc<str>,
-    /// The url as written.
-    pub raw_url: RawUrl,
-    /// What the url says.
-    pub url: OutputUrl,
-    /// Try again after a failure; `false` = one attempt, then it waits to be started by hand.
-    pub auto_reconnect: bool,
-    /// Seconds before the first retry, 1 to 300.
-    pub reconnect_delay: u16,
-    /// Retries before it gives up; 0 = never.
-    pub max_reconnect_attempts: u32,
-    /// What the operator asked for.
-    pub desired: Desired,
-    /// When it was made.
-    pub created_at: SystemTime,
-    /// When it was last changed.
-    pub updated_at: SystemTime,
-}
-
-/// A new input, unchecked.
-#[derive(Debug, Clone, Default)]
-pub struct InputDraft {
-    /// Name.
-    pub name: String,
-    /// Without a url the input listens on a UDP port of [`Rules::udp_ports`].
-    pub url: Option<RawUrl>,
-    /// That port; `None` = the first free one.
-    pub udp_port: Option<i64>,
-}
-
-/// Changes to an input, unchecked; `None` = as it was.
-#[derive(Debug, Clone, Default)]
-pub struct InputPatch {
-    /// New name.
-    pub name: Option<String>,
-    /// New url.
-    pub url: Option<RawUrl>,
-}
-
-/// A new output, unchecked.
-#[derive(Debug, Clone)]
-pub struct OutputDraft {
-    /// Name.
-    pub name: String,
-    /// Destination.
-    pub url: RawUrl,
-    /// Word of [`Protocol`]; `None` = as the url says.
-    pub protocol: Option<String>,
-    /// `None` = true.
-    pub auto_reconnect: Option<bool>,
-    /// Seconds; `None` = as [`Rules`] say.
-    pub reconnect_delay: Option<i64>,
-    /// `None` = as [`Rules`] say.
-    pub max_reconnect_attempts: Option<i64>,
-}
-
-/// Changes to an output, unchecked; `None` = as it was.
-#[derive(Debug, Clone, Default)]
-pub struct OutputPatch {
-    /// New name.
-    pub name: Option<String>,
-    /// New url.
-    pub url: Option<RawUrl>,
-    /// Word of [`Protocol`] that the url must agree with.
-    pub protocol: Option<String>,
-    /// New choice.
-    pub auto_reconnect: Option<bool>,
-    /// Seconds.
-    pub reconnect_delay: Option<i64>,
-    /// Retries; 0 = for ever.
-    pub max_reconnect_attempts: Option<i64>,
-}
-
-/// One spec before and after a write; the same one twice when the write changed nothing.
-#[derive(Debug, Clone)]
-pub struct Change<T> {
-    /// As it was.
-    pub before: Arc<T>,
-    /// As it is.
-    pub after: Arc<T>,
-}
 
 /// All inputs and their outputs, as they shall be.
 #[derive(Debug, Default)]
@@ -180,7 +46,7 @@ impl Store {
         self.inputs.get(&id).map(|entry| &entry.spec)
     }
 
-    /// Every output of an input, oldest first; nothing for an unknown input.
+    /// Every output of an input, oldest first, and last its [`reader_of`]; nothing for an unknown input.
     pub fn outputs(&self, input: InputId) -> impl Iterator<Item = &Arc<OutputSpec>> {
         self.inputs.get(&input).into_iter().flat_map(|entry| entry.outputs.values())
     }
@@ -194,7 +60,7 @@ impl Store {
     pub fn create_input(&mut self, draft: InputDraft, now: SystemTime) -> Result<Arc<InputSpec>, Refusal> {
         let mut errors = Vec::new();
         let name = keep(&mut errors, check_name(&draft.name));
-        let url = draft.url.map(|raw| (keep(&mut errors, self.check_input_url(&raw)), raw));
+        let url = draft.url.map(|raw| keep(&mut errors, self.check_input_url(raw, None)));
         let range = || number("udp_port", draft.udp_port, 1024..=65_535);
         let port = keep(&mut errors, range()).flatten();
         if url.is_some() && draft.udp_port.is_some() {
@@ -202,55 +68,69 @@ impl Store {
         }
         let Some(name) = name.filter(|_| errors.is_empty()) else { return Err(Refusal::Invalid(errors)) };
         self.check_input_name(&name, None)?;
-        let (raw_url, url, udp_port) = match url {
-            Some((Some(url), raw_url)) => (raw_url, url, None),
+        let mediamtx_path = self.derive_path(&name);
+        let (url, raw_url, udp_port, srt_port) = match url {
+            Some(Some((url, raw_url))) => {
+                self.check_claim(Claim::of_input(&url, &mediamtx_path), None)?;
+                (url, raw_url, None, None)
+            }
             _ => {
                 let port = self.allocate(port)?;
                 let raw_url = RawUrl::from(format!("udp://0.0.0.0:{port}"));
-                let url = InputUrl::parse(raw_url.reveal())?;
-                (raw_url, url, Some(port))
+                (InputUrl::parse(raw_url.reveal())?, raw_url, Some(port), self.allocate_srt()?)
             }
         };
-        self.last_input += 1;
+        let id = self.last_input + 1;
+        let reader = srt_port.map(|port| self.reader(id, port, now)).transpose()?;
+        self.last_input = id;
         let spec = Arc::new(InputSpec {
-            id: self.last_input,
-            mediamtx_path: self.derive_path(&name),
+            id,
             name,
             raw_url,
             url,
             udp_port,
+            srt_port,
+            mediamtx_path,
             desired: Desired::Running,
             created_at: now,
             updated_at: now,
         });
-        let entry = Entry { spec: spec.clone(), outputs: BTreeMap::new(), names: HashSet::new() };
-        self.inputs.insert(spec.id, entry);
+        let outputs = reader.into_iter().map(|reader| (reader.id, reader)).collect();
+        self.inputs.insert(id, Entry { spec: spec.clone(), outputs, names: HashSet::new() });
         Ok(spec)
     }
 
-    /// Changes an input. Conflict: name taken.
+    /// Changes an input; where it had ports of its own and gets a url, they and its [`reader_of`] are gone. Conflict:
+    /// name taken.
     pub fn patch_input(
         &mut self,
         id: InputId,
         patch: InputPatch,
         now: SystemTime,
     ) -> Result<Change<InputSpec>, Refusal> {
+        let before = self.input(id).ok_or_else(no_input)?.clone();
         let mut errors = Vec::new();
         let name = patch.name.and_then(|name| keep(&mut errors, check_name(&name)));
-        let url = patch.url.and_then(|raw| Some((keep(&mut errors, self.check_input_url(&raw))?, raw)));
+        let stored = Some(&before.raw_url);
+        let url = patch.url.and_then(|raw| keep(&mut errors, self.check_input_url(raw, stored)));
         if !errors.is_empty() {
             return Err(Refusal::Invalid(errors));
         }
-        let before = self.input(id).ok_or_else(no_input)?.clone();
         let mut after = InputSpec::clone(&before);
         if let Some(name) = name {
             self.check_input_name(&name, Some(id))?;
             after.name = name;
         }
+        let mut reader = None;
         if let Some((url, raw_url)) = url
             && raw_url != after.raw_url
         {
+            self.check_claim(Claim::of_input(&url, &after.mediamtx_path), Some(Own::Input(id)))?;
             (after.raw_url, after.url, after.udp_port) = (raw_url, url, None);
+            reader = after.srt_port.take().map(|_| reader_of(id));
+        }
+        if let (Some(reader), Some(entry)) = (reader, self.inputs.get_mut(&id)) {
+            entry.outputs.remove(&reader);
         }
         self.replace_input(before, after, now)
     }
@@ -280,25 +160,27 @@ impl Store {
         draft: OutputDraft,
         now: SystemTime,
     ) -> Result<Arc<OutputSpec>, Refusal> {
-        let settings = self.check_output(OutputPatch {
+        let patch = OutputPatch {
             name: Some(draft.name),
             url: Some(draft.url),
             protocol: draft.protocol,
             auto_reconnect: draft.auto_reconnect,
             reconnect_delay: draft.reconnect_delay,
             max_reconnect_attempts: draft.max_reconnect_attempts,
-        })?;
+        };
+        let settings = self.check_output(patch, None)?;
         let (rules, id) = (&self.rules, self.last_output + 1);
-        let Some(entry) = self.inputs.get_mut(&input) else {
+        let Some(entry) = self.inputs.get(&input) else {
             return Err(Refusal::Conflict(format!("Input {input} not found")));
         };
-        if let Some(max) = rules.max_outputs_per_input.filter(|max| entry.outputs.len() >= *max) {
+        if let Some(max) = rules.max_outputs_per_input.filter(|max| entry.names.len() >= *max) {
             return Err(Refusal::Conflict(format!("Maximum {max} outputs per input reached")));
         }
         let (Some(name), Some((url, raw_url))) = (settings.name, settings.url) else {
             return Err(FieldError::new("url", "missing", "Field required").into());
         };
         entry.check_name(&name)?;
+        self.check_claim(Claim::of_output(&url, &entry.spec.mediamtx_path, &self.roots), None)?;
         let spec = Arc::new(OutputSpec {
             id,
             input_id: input,
@@ -312,6 +194,7 @@ impl Store {
             created_at: now,
             updated_at: now,
         });
+        let entry = self.inputs.get_mut(&input).ok_or_else(no_input)?;
         self.last_output = id;
         entry.names.insert(spec.name.clone());
         entry.outputs.insert(id, spec.clone());
@@ -326,11 +209,15 @@ impl Store {
         patch: OutputPatch,
         now: SystemTime,
     ) -> Result<Change<OutputSpec>, Refusal> {
+        let before = self.own_output(input, id)?.clone();
         let protocol = patch.protocol.clone();
-        let settings = self.check_output(patch)?;
-        let before = self.output(input, id).ok_or_else(no_output)?.clone();
+        let settings = self.check_output(patch, Some(&before.raw_url))?;
         let mut after = OutputSpec::clone(&before);
         if let Some((url, raw_url)) = settings.url {
+            if url != after.url {
+                let name = self.input(input).map_or("", |input| input.mediamtx_path.as_str());
+                self.check_claim(Claim::of_output(&url, name, &self.roots), Some(Own::Output(id)))?;
+            }
             (after.url, after.raw_url) = (url, raw_url);
         } else if let Some(word) = protocol {
             check_protocol(&word, Some(&after.url))?;
@@ -354,33 +241,114 @@ impl Store {
         desired: Desired,
         now: SystemTime,
     ) -> Result<Change<OutputSpec>, Refusal> {
-        let before = self.output(input, id).ok_or_else(no_output)?.clone();
+        let before = self.own_output(input, id)?.clone();
         let after = OutputSpec { desired, ..OutputSpec::clone(&before) };
         self.replace_output(before, after, now)
     }
 
     /// Takes an output out, and returns it.
     pub fn delete_output(&mut self, input: InputId, id: OutputId) -> Result<Arc<OutputSpec>, Refusal> {
+        let spec = self.own_output(input, id)?.clone();
         let entry = self.inputs.get_mut(&input).ok_or_else(no_output)?;
-        let spec = entry.outputs.remove(&id).ok_or_else(no_output)?;
+        entry.outputs.remove(&id);
         entry.names.remove(&spec.name);
         Ok(spec)
     }
 
-    fn check_input_url(&self, raw: &RawUrl) -> Result<InputUrl, FieldError> {
-        let url = InputUrl::parse(raw.reveal())?;
-        if let InputUrl::File(file) = &url {
-            self.roots.check(&file.path).map_err(|e| FieldError::value("url", e.to_string()))?;
-        }
-        Ok(url)
+    /// An output that may be changed.
+    fn own_output(&self, input: InputId, id: OutputId) -> Result<&Arc<OutputSpec>, Refusal> {
+        self.output(input, id).filter(|_| !is_reader(id)).ok_or_else(no_output)
     }
 
-    fn check_output_url(&self, raw: &RawUrl) -> Result<OutputUrl, FieldError> {
-        let url = OutputUrl::parse(raw.reveal())?;
-        if let OutputUrl::File(file) = &url {
-            self.roots.check(&file.path).map_err(|e| FieldError::value("url", e.to_string()))?;
+    fn check_input_url(
+        &self,
+        raw: RawUrl,
+        stored: Option<&RawUrl>,
+    ) -> Result<(InputUrl, RawUrl), FieldError> {
+        let raw = restore(raw, stored)?;
+        let url = InputUrl::parse(raw.reveal())?;
+        match &url {
+            InputUrl::File(file) => self.check_path(&file.path)?,
+            InputUrl::Srt(srt) => self.check_latency(&srt.link)?,
+            InputUrl::Udp(_) | InputUrl::Rtp(_) => {}
         }
-        Ok(url)
+        Ok((url, raw))
+    }
+
+    fn check_output_url(
+        &self,
+        raw: RawUrl,
+        stored: Option<&RawUrl>,
+    ) -> Result<(OutputUrl, RawUrl), FieldError> {
+        let raw = restore(raw, stored)?;
+        let url = OutputUrl::parse(raw.reveal())?;
+        match &url {
+            OutputUrl::File(file) => self.check_path(&file.path)?,
+            OutputUrl::Srt(srt) => self.check_latency(&srt.link)?,
+            OutputUrl::Udp(_) | OutputUrl::Rtp(_) => {}
+        }
+        Ok((url, raw))
+    }
+
+    fn check_path(&self, path: &Path) -> Result<(), FieldError> {
+        self.roots.check(path).map_err(|error| FieldError::value("url", error.to_string()))
+    }
+
+    /// What the receiver may still ask for must still be there.
+    fn check_latency(&self, link: &SrtLink) -> Result<(), FieldError> {
+        let (latency, lane) = (link.latency(), self.rules.lane);
+        if latency + RETRANSMITS <= lane {
+            return Ok(());
+        }
+        let msg = format!(
+            "a latency of {} ms and 1 s for retransmits do not fit into the {} s of a stream that are kept: lower the \
+             latency (it is in milliseconds) or raise lane.max_seconds",
+            latency.as_millis(),
+            lane.as_secs()
+        );
+        Err(FieldError::value("url", msg))
+    }
+
+    /// Nobody else holds what an object needs.
+    fn check_claim(&self, claim: Option<Claim<'_>>, own: Option<Own>) -> Result<(), FieldError> {
+        let Some(claim) = claim else { return Ok(()) };
+        for Entry { spec: input, outputs, .. } in self.inputs.values() {
+            let mut clash = None;
+            if own != Some(Own::Input(input.id))
+                && let Some(other) = Claim::of_input(&input.url, &input.mediamtx_path)
+            {
+                clash = claim.clash(&other, || format!("input '{}'", input.name));
+            }
+            let mut others = outputs.values().filter(|output| own != Some(Own::Output(output.id)));
+            let clash = clash.or_else(|| {
+                others.find_map(|output| {
+                    let other = Claim::of_output(&output.url, &input.mediamtx_path, &self.roots)?;
+                    claim.clash(&other, || format!("output '{}' of input '{}'", output.name, input.name))
+                })
+            });
+            if let Some(clash) = clash {
+                return Err(FieldError::value("url", clash));
+            }
+        }
+        Ok(())
+    }
+
+    /// What serves an input over SRT on that port.
+    fn reader(&self, input: InputId, port: u16, now: SystemTime) -> Result<Arc<OutputSpec>, FieldError> {
+        let raw_url = RawUrl::from(format!("srt://0.0.0.0:{port}?mode=listener"));
+        Ok(Arc::new(OutputSpec {
+            id: reader_of(input),
+            input_id: input,
+            name: format!("SRT port {port}").into(),
+            url: OutputUrl::parse(raw_url.reveal())?,
+            raw_url,
+            auto_reconnect: true,
+            reconnect_delay: self.rules.reconnect_delay,
+            max_reconnect_attempts: 0,
+            desired: Desired::Running,
+            created_at: now,
+            updated_at: now,
+        }))
     }
 
     fn check_input_name(&self, name: &str, own: Option<InputId>) -> Result<(), Refusal> {
@@ -390,10 +358,10 @@ impl Store {
         Ok(())
     }
 
-    fn check_output(&self, patch: OutputPatch) -> Result<Settings, Refusal> {
+    fn check_output(&self, patch: OutputPatch, stored: Option<&RawUrl>) -> Result<Settings, Refusal> {
         let mut errors = Vec::new();
         let name = patch.name.and_then(|name| keep(&mut errors, check_name(&name)));
-        let url = patch.url.and_then(|raw| Some((keep(&mut errors, self.check_output_url(&raw))?, raw)));
+        let url = patch.url.and_then(|raw| keep(&mut errors, self.check_output_url(raw, stored)));
         if let Some(word) = patch.protocol {
             keep(&mut errors, check_protocol(&word, url.as_ref().map(|(url, _)| url)));
         }
@@ -410,11 +378,10 @@ impl Store {
     /// The port asked for, or the first free one. Ports of inputs with a url of their own are taken too.
     fn allocate(&self, asked: Option<u16>) -> Result<u16, Refusal> {
         let taken: HashSet<u16> = self.inputs().filter_map(|spec| spec.url.udp_port()).collect();
+        let is_free = |port: &u16| !taken.contains(port) && self.is_free(*port, Purpose::Datagrams);
         let range = &self.rules.udp_ports;
         match asked {
-            Some(port) if taken.contains(&port) => {
-                Err(Refusal::Conflict(format!("Port {port} is already in use")))
-            }
+            Some(port) if !is_free(&port) => Err(Refusal::Conflict(format!("Port {port} is already in use"))),
             Some(port) if !range.contains(&port) => Err(Refusal::Conflict(format!(
                 "Port {port} is outside allowed range {}-{}; give a url (udp://0.0.0.0:{port}) to use it",
                 range.start(),
@@ -423,9 +390,22 @@ impl Store {
             Some(port) => Ok(port),
             None => range
                 .clone()
-                .find(|port| !taken.contains(port))
+                .find(is_free)
                 .ok_or_else(|| Refusal::Conflict("No available UDP ports in configured range".into())),
         }
+    }
+
+    /// The first port that nobody else has anything to do with; `None` where inputs are not served.
+    fn allocate_srt(&self) -> Result<Option<u16>, Refusal> {
+        let Some(range) = self.rules.srt_ports.clone() else { return Ok(None) };
+        let mut free = range.filter(|port| self.is_free(*port, Purpose::Alone));
+        let none = || Refusal::Conflict("No available SRT ports in configured range".into());
+        free.next().map(Some).ok_or_else(none)
+    }
+
+    fn is_free(&self, port: u16, purpose: Purpose<'_>) -> bool {
+        let address = Ipv4Addr::UNSPECIFIED.into();
+        self.check_claim(Some(Claim::Port { address, port, purpose }), None).is_ok()
     }
 
     fn derive_path(&self, name: &str) -> String {
@@ -472,6 +452,13 @@ impl Store {
     }
 }
 
+/// Whose own claim is no conflict.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Own {
+    Input(InputId),
+    Output(OutputId),
+}
+
 /// One input with its outputs.
 #[derive(Debug)]
 struct Entry {
@@ -509,74 +496,13 @@ fn no_output() -> Refusal {
     Refusal::NotFound("Output not found".into())
 }
 
-/// Collects an error, so that one answer names all of them.
-fn keep<T>(errors: &mut Vec<FieldError>, checked: Result<T, FieldError>) -> Option<T> {
-    checked.map_err(|error| errors.push(error)).ok()
-}
-
-fn check_name(name: &str) -> Result<Arc<str>, FieldError> {
-    let error = |kind, msg| Err(FieldError::new("name", kind, msg));
-    match name.chars().count() {
-        0 => error("string_too_short", "String should have at least 1 character"),
-        256.. => error("string_too_long", "String should have at most 255 characters"),
-        _ if name.trim().is_empty() || name.chars().any(char::is_control) => {
-            error("value_error", "a name has something to read in it, and no control characters")
-        }
-        _ => Ok(name.into()),
-    }
-}
-
-fn number<T: TryFrom<i64> + Copy + Into<i64>>(
-    field: &'static str,
-    value: Option<i64>,
-    range: RangeInclusive<T>,
-) -> Result<Option<T>, FieldError> {
-    let Some(value) = value else { return Ok(None) };
-    let (least, most): (i64, i64) = ((*range.start()).into(), (*range.end()).into());
-    if value < least {
-        let msg = format!("Input should be greater than or equal to {least}");
-        return Err(FieldError::new(field, "greater_than_equal", msg));
-    }
-    match T::try_from(value) {
-        Ok(number) if value <= most => Ok(Some(number)),
-        _ => {
-            let msg = format!("Input should be less than or equal to {most}");
-            Err(FieldError::new(field, "less_than_equal", msg))
-        }
-    }
-}
-
-/// `word` names a protocol that runs, and the url is one of it.
-fn check_protocol(word: &str, url: Option<&OutputUrl>) -> Result<(), FieldError> {
-    let error = |kind, msg| Err(FieldError::new("protocol", kind, msg));
-    let Some(protocol) = Protocol::from_word(word) else {
-        let words: Vec<_> = Protocol::ALL.map(|p| format!("'{}'", p.as_str())).into();
-        return error("enum", format!("Input should be {}", words.join(", ")));
-    };
-    let Some(prefix) = protocol.prefix() else {
-        let runs = Protocol::ALL.into_iter().filter(|p| p.prefix().is_some());
-        let runs: Vec<_> = runs.map(Protocol::as_str).collect();
-        return error(
-            "value_error",
-            format!("{word} is not supported yet; supported are {}", runs.join(", ")),
-        );
-    };
-    if url.is_none_or(|url| url.protocol() == protocol) {
-        return Ok(());
-    }
-    let mode = match protocol {
-        Protocol::SrtCaller => " and have mode=caller",
-        Protocol::SrtListener => " and have mode=listener",
-        Protocol::SrtRendezvous => " and have mode=rendezvous",
-        _ => "",
-    };
-    error("value_error", format!("URL for protocol '{word}' must start with {prefix}{mode}"))
-}
+/// What is sent again must lie so far behind the latency at most.
+const RETRANSMITS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::store::Protocol;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)

@@ -1,17 +1,23 @@
 //! The desired state: which inputs and outputs there shall be, and the grammar of their urls.
 //! Holds data and checks it; runs nothing.
 
+mod check;
+mod conflict;
 mod desired;
+mod object;
 mod paths;
 mod redact;
 mod refusal;
 mod spec;
 mod srt;
+#[cfg(test)]
+mod tests;
 mod url;
 
-pub use desired::{
+pub use desired::Store;
+pub use object::{
     Change, InputDraft, InputId, InputPatch, InputSpec, OutputDraft, OutputId, OutputPatch, OutputSpec,
-    Rules, Store,
+    Rules, is_reader, reader_of,
 };
 pub use paths::{PathError, Roots};
 pub use redact::{RawUrl, redact, redact_stream_id};

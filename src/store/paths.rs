@@ -76,6 +76,12 @@ impl Roots {
         self.open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | GENTLY).map(File::from)
     }
 
+    /// One spelling for all that name the same place in the same root; links are not looked at.
+    pub(super) fn place(&self, path: &Path) -> Option<PathBuf> {
+        let (root, inside) = self.locate(path).ok()?;
+        Some(root.join(inside).components().collect())
+    }
+
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, PathError> {
         let (root, inside) = self.locate(path)?;
         let failed = |errno| failed(path, errno);

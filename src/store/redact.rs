@@ -6,6 +6,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::refusal::FieldError;
+
 /// A url as the operator wrote it. Printing it, for people or for debugging, shows it redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawUrl(Arc<str>);
@@ -47,6 +49,37 @@ pub fn redact_stream_id(stream_id: &str) -> Cow<'_, str> {
     hide(stream_id, stream_id_secrets(stream_id.as_bytes()).into_iter())
 }
 
+/// Puts the secrets of the `stored` url in the places where the `written` one has `***`.
+///
+/// # Errors
+/// A place whose secret was never set.
+pub(super) fn restore(written: RawUrl, stored: Option<&RawUrl>) -> Result<RawUrl, FieldError> {
+    let hidden: Vec<_> =
+        places(&written.0).into_iter().filter(|place| &written.0[place.at.clone()] == HIDDEN).collect();
+    if hidden.is_empty() {
+        return Ok(written);
+    }
+    let stored = stored.map_or("", RawUrl::reveal);
+    let known = places(stored);
+    let (mut whole, mut end) = (String::new(), 0);
+    for place in hidden {
+        let secret =
+            known.iter().find(|known| known.name == place.name).map(|known| &stored[known.at.clone()]);
+        let Some(secret) = secret.filter(|secret| *secret != HIDDEN) else {
+            let msg = format!(
+                "{HIDDEN} stands for a secret that is stored, and no {} is: write it out",
+                place.name
+            );
+            return Err(FieldError::value("url", msg));
+        };
+        whole.push_str(&written.0[end..place.at.start]);
+        whole.push_str(secret);
+        end = place.at.end;
+    }
+    whole.push_str(&written.0[end..]);
+    Ok(whole.into())
+}
+
 /// Whether an option of this name holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -59,7 +92,6 @@ pub(super) fn is_secret(name: &str) -> bool {
 
 /// Where a secret stands, never empty, and what it is.
 #[derive(Debug)]
-#[expect(dead_code)]
 struct Place<'a> {
     name: Cow<'a, str>,
     at: Range<usize>,

@@ -11,6 +11,9 @@ use super::spec::{Delay, Transform};
 pub struct SrtInput {
     /// Who dials, and what both directions share.
     pub link: SrtLink,
+    /// `fc`, 128 to 65536 packets: how many may be on their way or wait for their time. Default 8192, enough for 80 Mb
+    /// of a stream within the latency.
+    pub window: u32,
     /// `takeover` (listener): what becomes of a publisher when the next one dials in for the same name.
     pub takeover: Takeover,
     /// `stall_after`, 0.1 s to 1 h: without a packet for this long the input is Stalled; `None` = the

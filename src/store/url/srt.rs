@@ -20,6 +20,7 @@ pub(super) fn input(rest: &str) -> Result<SrtInput, FieldError> {
     Ok(SrtInput {
         takeover: takeover.unwrap_or_default(),
         stall_after: options.stall_after()?,
+        window: options.number("fc", 128..=65_536)?.map_or(8192, |n| n as u32),
         link: link(authority, &options)?,
     })
 }
@@ -311,7 +312,7 @@ const DIAL: &[&str] =
     &["localaddr", "adapter", "localport", "interface", "ttl", "dscp", "iptos", "conntimeo"];
 const LISTEN_INPUT: &[&str] = &["takeover"];
 const LISTEN_OUTPUT: &[&str] = &["max_sessions"];
-const INPUT: &[&str] = &["stall_after"];
+const INPUT: &[&str] = &["stall_after", "fc"];
 const OUTPUT: &[&str] =
     &["maxbw", "inputbw", "mininputbw", "oheadbw", "kmrefreshrate", "kmpreannounce", "delay_ms"];
 
@@ -406,10 +407,10 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_as_libsrt_has_it() {
-        let SrtInput { link, takeover, stall_after } = receives("srt://h:1");
+        let SrtInput { link, window, takeover, stall_after } = receives("srt://h:1");
         assert_eq!((link.receive_latency, link.peer_latency, link.min_version), (120, 0, 0x01_0000));
         assert_eq!((link.crypto, link.idle_timeout), (None, Duration::from_secs(5)));
-        assert_eq!((takeover, stall_after), (Takeover::Replace, None));
+        assert_eq!((takeover, stall_after, window), (Takeover::Replace, None, 8192));
         let SrtOutput { bandwidth, max_sessions, delay, transform, .. } = sends("srt://h:1");
         assert_eq!((bandwidth, max_sessions, delay, transform), (SrtBandwidth::Unlimited, None, None, None));
         let crypto = sends("srt://h:1?passphrase=0123456789").link.crypto.unwrap();
@@ -471,9 +472,9 @@ mod tests {
         let url = "srt://bob%40home:a:b%40c%2F%3F@:8890?streamid=live/cam-1";
         let output = sends(&format!("{url}&max_sessions=500"));
         assert_eq!((output.link.listen(), output.max_sessions), (Some(&listen), Some(500)));
-        let input = receives(&format!("{url}&takeover=reject&stall_after=2.5"));
+        let input = receives(&format!("{url}&takeover=reject&stall_after=2.5&fc=65536"));
         assert_eq!((input.link.listen(), input.takeover), (Some(&listen), Takeover::Reject));
-        assert_eq!(input.stall_after, Some(Duration::from_millis(2500)));
+        assert_eq!((input.stall_after, input.window), (Some(Duration::from_millis(2500)), 65_536));
     }
 
     #[test]
@@ -567,6 +568,7 @@ mod tests {
             ("srt://:1?takeover=maybe", "replace or reject"),
             ("srt://h:1?maxbw=1", "option 'maxbw' is not known here"),
             ("srt://h:1?delay_ms=10", "option 'delay_ms' is not known here"),
+            ("srt://h:1?fc=25", "from 128 to 65536"),
         ] {
             assert!(InputUrl::parse(url).unwrap_err().msg.contains(part), "{url}");
         }

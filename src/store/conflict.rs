@@ -1,0 +1,227 @@
+//! What inputs and outputs need for themselves alone enters, why two of them cannot both have it leaves. Looks at urls
+//! only: what other programs hold shows when it is asked of the kernel.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use super::paths::Roots;
+use super::spec::{InputUrl, OutputUrl, RtpInput};
+use super::srt::{SrtDial, SrtEnd, SrtLink};
+
+/// Something that one object holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Claim<'a> {
+    /// A UDP port on an address of this machine.
+    Port { address: IpAddr, port: u16, purpose: Purpose<'a> },
+    /// A file that is written.
+    File(PathBuf),
+}
+
+/// What a port is held for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Purpose<'a> {
+    /// Plain datagrams: the kernel says who may share it.
+    Datagrams,
+    /// Connections from it; those that leave in the same way share it.
+    Dial(&'a SrtDial),
+    /// A rendezvous: nobody else may answer there.
+    Alone,
+    /// Publishers of this name.
+    Publish(&'a str),
+    /// Readers of this name.
+    Read(&'a str),
+}
+
+impl<'a> Claim<'a> {
+    /// What an input of this url holds; `name` is what its stream goes by where the url gives it none.
+    pub(super) fn of_input(url: &'a InputUrl, name: &'a str) -> Option<Self> {
+        match url {
+            InputUrl::Udp(udp) | InputUrl::Rtp(RtpInput { udp, .. }) => {
+                // A name says nothing before it is resolved.
+                let address = udp.host.parse().ok()?;
+                Some(Self::Port { address, port: udp.port, purpose: Purpose::Datagrams })
+            }
+            InputUrl::Srt(srt) => Self::of_link(&srt.link, name, Purpose::Publish),
+            InputUrl::File(_) => None,
+        }
+    }
+
+    /// What an output of this url holds; `name` is what the stream of its input goes by.
+    pub(super) fn of_output(url: &'a OutputUrl, name: &'a str, roots: &Roots) -> Option<Self> {
+        match url {
+            OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => {
+                let (address, port) = (Ipv4Addr::UNSPECIFIED.into(), udp.source_port?);
+                Some(Self::Port { address, port, purpose: Purpose::Datagrams })
+            }
+            OutputUrl::Srt(srt) => Self::of_link(&srt.link, name, Purpose::Read),
+            OutputUrl::File(file) => roots.place(&file.path).map(Self::File),
+        }
+    }
+
+    fn of_link(link: &'a SrtLink, name: &'a str, serve: fn(&'a str) -> Purpose<'a>) -> Option<Self> {
+        let from = |dial: &SrtDial| dial.local_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        Some(match &link.end {
+            SrtEnd::Caller(dial) => {
+                Self::Port { address: from(dial), port: dial.local_port?, purpose: Purpose::Dial(dial) }
+            }
+            SrtEnd::Rendezvous(dial) => {
+                Self::Port { address: from(dial), port: dial.local_port?, purpose: Purpose::Alone }
+            }
+            SrtEnd::Listener(listen) => Self::Port {
+                address: listen.address.ip(),
+                port: listen.address.port(),
+                purpose: serve(listen.name.as_deref().unwrap_or(name)),
+            },
+        })
+    }
+
+    /// Why this cannot be had while `owner` has `other`.
+    pub(super) fn clash(&self, other: &Self, owner: impl FnOnce() -> String) -> Option<String> {
+        use Purpose::{Datagrams, Dial, Publish, Read};
+        match (self, other) {
+            (Self::File(path), Self::File(taken)) => {
+                (path == taken).then(|| format!("{} writes the same file: give each its own", owner()))
+            }
+            (
+                Self::Port { address, port, purpose },
+                Self::Port { address: taken, port: taken_port, purpose: used },
+            ) if port == taken_port && overlap(*address, *taken) => {
+                let same = address == taken;
+                match (purpose, used) {
+                    (Datagrams, Datagrams) => None,
+                    (Dial(dial), Dial(other)) if same && leave_alike(dial, other) => None,
+                    (Publish(_), Read(_)) | (Read(_), Publish(_)) if same => None,
+                    (Publish(name), Publish(used)) | (Read(name), Read(used)) if same => {
+                        (name == used).then(|| {
+                            format!(
+                                "{} has the name '{name}' on port {port}, so a stream id could not tell them apart: \
+                                 give another streamid, or use another port",
+                                owner()
+                            )
+                        })
+                    }
+                    _ => Some(format!("port {port} is used by {}: use another", owner())),
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether one socket serves both.
+fn leave_alike(a: &SrtDial, b: &SrtDial) -> bool {
+    (a.ttl, a.dscp, &a.interface) == (b.ttl, b.dscp, &b.interface)
+}
+
+/// Whether sockets on both addresses would be in each other's way. `[::]` takes IPv4 too.
+fn overlap(a: IpAddr, b: IpAddr) -> bool {
+    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    a == b || covers(a, b) || covers(b, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(url: &str) -> InputUrl {
+        InputUrl::parse(url).unwrap_or_else(|e| panic!("{url}: {e}"))
+    }
+
+    fn output(url: &str) -> OutputUrl {
+        OutputUrl::parse(url).unwrap_or_else(|e| panic!("{url}: {e}"))
+    }
+
+    fn clash(a: Option<Claim<'_>>, b: Option<Claim<'_>>) -> Option<String> {
+        let (a, b) = (a?, b?);
+        let said = a.clash(&b, || "output 'o'".into());
+        let back = b.clash(&a, || "output 'o'".into());
+        assert_eq!(said.is_some(), back.is_some(), "{a:?} {b:?}");
+        said
+    }
+
+    #[test]
+    fn readers_are_told_apart_by_name_direction_and_port() {
+        let roots = Roots::default();
+        let first = output("srt://:8890?streamid=a");
+        let said = |url: &str| {
+            clash(
+                Claim::of_output(&output(url), "default", &roots),
+                Claim::of_output(&first, "default", &roots),
+            )
+        };
+        assert_eq!(
+            said("srt://:8890?streamid=a&passphrase=0123456789").unwrap(),
+            "output 'o' has the name 'a' on port 8890, so a stream id could not tell them apart: give another \
+             streamid, or use another port"
+        );
+        for other in ["srt://:8890?streamid=b", "srt://:8891?streamid=a", "srt://:8890", "srt://h:8890"] {
+            assert_eq!(said(other), None, "{other}");
+        }
+        let taken = "port 8890 is used by output 'o': use another";
+        for other in [
+            "srt://10.0.0.1:8890?mode=listener&streamid=b",
+            "srt://[::]:8890?mode=listener&streamid=b",
+            "srt://h:1?localport=8890",
+            "srt://h:8890?mode=rendezvous",
+            "udp://h:1?source_port=8890",
+        ] {
+            assert_eq!(said(other).as_deref(), Some(taken), "{other}");
+        }
+        assert_eq!(said("srt://[2001:db8::1]:8890?mode=listener&streamid=b"), None);
+        let default = output("srt://:8890");
+        let own = Claim::of_output(&default, "a", &roots);
+        assert!(clash(own, Claim::of_output(&first, "x", &roots)).is_some(), "named after its input");
+    }
+
+    #[test]
+    fn publishers_and_readers_share_a_port() {
+        let (publish, read) = (input("srt://:8890?streamid=a"), output("srt://:8890?streamid=a"));
+        let claim = Claim::of_input(&publish, "");
+        assert_eq!(clash(claim.clone(), Claim::of_output(&read, "", &Roots::default())), None);
+        assert!(clash(claim.clone(), Claim::of_input(&input("srt://:8890?takeover=reject"), "a")).is_some());
+        for (url, free) in [
+            ("udp://:8890", false),
+            ("rtp://10.0.0.1:8890", false),
+            ("udp://239.1.1.1:8890", false),
+            ("udp://[::1]:8890", true),
+            ("udp://some.name:8890", true),
+            ("file:a.ts", true),
+        ] {
+            assert_eq!(clash(claim.clone(), Claim::of_input(&input(url), "a")).is_none(), free, "{url}");
+        }
+    }
+
+    #[test]
+    fn callers_share_a_port_when_they_leave_alike() {
+        let roots = Roots::default();
+        let first = output("srt://a:1?localport=4000&ttl=9");
+        for (url, free) in [
+            ("srt://b:2?localport=4000&ttl=9&passphrase=0123456789", true),
+            ("srt://b:2?localport=4000", false),
+            ("srt://b:2?localport=4000&ttl=9&localaddr=10.0.0.1", false),
+            ("srt://b:2?localport=4001", true),
+            ("srt://b:4000?mode=rendezvous", false),
+        ] {
+            let claim = Claim::of_output(&first, "", &roots);
+            assert_eq!(clash(claim, Claim::of_output(&output(url), "", &roots)).is_none(), free, "{url}");
+        }
+        let meet = output("srt://b:4000?mode=rendezvous");
+        let claim = || Claim::of_output(&meet, "", &roots);
+        assert!(clash(claim(), claim()).is_some());
+    }
+
+    #[test]
+    fn a_file_is_written_once() {
+        let roots = Roots::new(vec!["/media".into(), "/second".into()]);
+        let first = output("file:sub/a.ts");
+        for (url, free) in [
+            ("file:./sub//a.ts?rotate_s=60", false),
+            ("file:/media/sub/./a.ts", false),
+            ("file:sub/b.ts", true),
+            ("file:/second/sub/a.ts", true),
+        ] {
+            let claim = Claim::of_output(&first, "", &roots);
+            assert_eq!(clash(claim, Claim::of_output(&output(url), "", &roots)).is_none(), free, "{url}");
+        }
+    }
+}
