@@ -163,10 +163,11 @@ pub(crate) fn start_mediamtx(options: &Options, cpus: &[usize]) -> Result<Option
     let version = network::call(&program.display().to_string(), "--version")?.trim().to_owned();
     let input = options.against_inputs().first().copied().unwrap_or(local(0));
     let config = format!(
-        "logLevel: warn\nreadTimeout: 60s\napi: true\napiAddress: {}\nsrt: true\nsrtAddress: {}\n\
+        "logLevel: warn\nreadTimeout: 60s\napi: true\napiAddress: {}\nsrt: {}\nsrtAddress: {}\n\
          rtsp: false\nrtmp: false\nhls: false\nwebrtc: false\nmoq: false\n\
          paths:\n  {SERVED}:\n    source: udp+mpegts://{input}\n",
         options.against_api(),
+        options.serves(),
         local(AGAINST_LO),
     );
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("density");

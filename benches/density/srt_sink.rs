@@ -49,6 +49,11 @@ pub(crate) const LATE: usize = 2;
 
 struct Group {
     sockets: Vec<Bound>,
+    room: Room,
+}
+
+/// The receivers of a group, whichever socket they use.
+struct Room {
     side: Side,
     /// What the ids of this group begin with.
     first_id: u32,
@@ -58,6 +63,9 @@ struct Group {
     arrivals: Arrivals,
     /// When the last order to dial came.
     ordered_at: u64,
+    /// The packet that would go on with the train of consecutive packets of one peer that comes in. A train was sent
+    /// in one piece, as far as can be seen from here.
+    train: Option<(usize, u32)>,
 }
 
 struct Bound {
@@ -118,11 +126,11 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
         let now = sys::now();
         if now - acknowledged_at >= ACKNOWLEDGE_EVERY {
             acknowledged_at = now;
-            groups.iter_mut().for_each(|group| group.acknowledge(now));
+            groups.iter_mut().for_each(|Group { sockets, room }| room.acknowledge(sockets, now));
         }
-        for group in &mut groups {
-            group.call(now);
-            group.sockets.iter_mut().for_each(|bound| bound.outbox.flush(&bound.socket));
+        for Group { sockets, room } in &mut groups {
+            room.call(sockets, now);
+            sockets.iter_mut().for_each(|bound| bound.outbox.flush(&bound.socket));
         }
         if orders.wait_at_most(0)?.count() > 0 {
             let Some(request) = requests.next() else { return Ok(()) };
@@ -158,70 +166,112 @@ impl Group {
             Side::Dial(..) => vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0); CALLING_SOCKETS],
         };
         let sockets = addresses.into_iter().map(Bound::open).collect::<Result<_>>()?;
-        Ok(Self {
-            sockets,
+        let room = Room {
             side,
             first_id: (place + 1) << 20,
             peers: Vec::new(),
             callers: HashMap::new(),
             arrivals: Arrivals::default(),
             ordered_at: 0,
-        })
+            train: None,
+        };
+        Ok(Self { sockets, room })
     }
 
     fn receive(&mut self, mailbox: &mut Mailbox, stream: &Stream) -> io::Result<()> {
-        for place in 0..self.sockets.len() {
-            // A train of one peer's consecutive packets was sent in one piece, as far as can be seen from here.
-            let mut train = None;
-            let mut fresh = Vec::new();
-            let Self { sockets, peers, arrivals, first_id, .. } = self;
+        let Self { sockets, room } = self;
+        for (place, Bound { socket, outbox, .. }) in sockets.iter_mut().enumerate() {
             let now = sys::now();
-            mailbox.drain(&sockets[place].socket, |from, datagram| {
-                let Some(header) = words::<4>(datagram) else { return };
-                let index = header[3].wrapping_sub(*first_id) as usize;
-                match peers.get_mut(index) {
-                    Some(peer) if header[0] >> 31 == 0 => {
-                        let follows =
-                            train.replace((index, header[0].wrapping_add(1))) == Some((index, header[0]));
-                        arrivals.deliveries += u64::from(!follows);
-                        peer.take(header, &datagram[16..], now, arrivals, stream);
-                    }
-                    _ if header[0] >> 31 == 1 => fresh.push((from, datagram.to_vec())),
-                    _ => {}
-                }
+            room.train = None;
+            mailbox.drain(socket, |from, datagram| match words::<4>(datagram) {
+                Some(header) if header[0] >> 31 == 0 => room.take(header, &datagram[16..], now, stream),
+                Some(header) => room.answer(place, from, header, datagram, now, outbox),
+                None => {}
             })?;
-            for (from, datagram) in fresh {
-                self.answer(place, from, &datagram, now);
-            }
         }
         Ok(())
     }
 
-    /// Control packets.
-    fn answer(&mut self, place: usize, from: SocketAddrV4, datagram: &[u8], now: u64) {
-        let Some([kind, .., to]) = words::<4>(datagram) else { return };
-        let index = to.wrapping_sub(self.first_id) as usize;
-        if kind == HANDSHAKE && matches!(self.side, Side::Listen(_)) {
-            return self.greet(place, from, datagram, now);
+    fn dial(&mut self, count: usize, spread: u64, now: u64) {
+        let Side::Dial(to, _) = self.room.side else { return };
+        let Room { peers, arrivals, ordered_at, .. } = &mut self.room;
+        *ordered_at = now;
+        arrivals.connections.dialled_in = None;
+        for number in 0..count {
+            let place = peers.len() % self.sockets.len();
+            let compare = peers.iter().filter(|peer| peer.stage != Stage::Closed).count() < COMPARED;
+            let at = now + spread * number as u64 / count.max(1) as u64;
+            peers.push(Peer::new(place, to, Track::new(0, compare), at));
         }
-        let Some(peer) = self.peers.get_mut(index) else { return };
+    }
+
+    fn report(&self) -> Result<Arrivals> {
+        let Room { arrivals, peers, .. } = &self.room;
+        let mut arrivals = arrivals.clone();
+        arrivals.connections.open = peers.iter().filter(|peer| peer.stage == Stage::Open).count();
+        for bound in &self.sockets {
+            let overflows = sys::overflows(&bound.socket)?;
+            arrivals.connections.dropped += u64::from(overflows.wrapping_sub(bound.overflows));
+        }
+        Ok(arrivals)
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        for bound in &mut self.sockets {
+            bound.overflows = sys::overflows(&bound.socket)?;
+        }
+        let Room { arrivals, peers, callers, .. } = &mut self.room;
+        peers.iter_mut().for_each(|peer| peer.track = peer.track.renewed());
+        *arrivals = Arrivals::default();
+        // Whoever calls again from there with the same id is somebody new.
+        callers.retain(|_, index| peers[*index].stage == Stage::Open);
+        Ok(())
+    }
+}
+
+impl Room {
+    /// A data packet.
+    fn take(&mut self, header: [u32; 4], payload: &[u8], now: u64, stream: &Stream) {
+        let index = header[3].wrapping_sub(self.first_id) as usize;
+        let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.stage == Stage::Open) else { return };
+        let follows = self.train.replace((index, header[0].wrapping_add(1))) == Some((index, header[0]));
+        self.arrivals.deliveries += u64::from(!follows);
+        peer.take(header, payload, now, &mut self.arrivals, stream);
+    }
+
+    /// A control packet.
+    fn answer(
+        &mut self,
+        place: usize,
+        from: SocketAddrV4,
+        [kind, .., to]: [u32; 4],
+        datagram: &[u8],
+        now: u64,
+        outbox: &mut Outbox,
+    ) {
+        if kind == HANDSHAKE && matches!(self.side, Side::Listen(_)) {
+            return self.greet(place, from, datagram, now, outbox);
+        }
+        let Some(peer) = self.peers.get_mut(to.wrapping_sub(self.first_id) as usize) else { return };
         peer.last_heard = now;
         match kind {
-            HANDSHAKE => peer.proceed(datagram, now),
+            HANDSHAKE => {
+                peer.proceed(datagram, now);
+                self.note_dialled(now);
+            }
             SHUTDOWN => peer.stage = Stage::Closed,
             KEY_REQUEST => {
                 // Taken as it is: nothing here can be wrong about a key.
                 let mut answer = peer.header(KEY_RESPONSE, 0, now);
                 answer.extend_from_slice(&datagram[16..]);
-                self.sockets[place].outbox.push(from, &answer);
+                outbox.push(from, &answer);
             }
             _ => {}
         }
-        self.note_dialled(now);
     }
 
     /// A handshake of someone who calls (section 4.3.1).
-    fn greet(&mut self, place: usize, from: SocketAddrV4, datagram: &[u8], now: u64) {
+    fn greet(&mut self, place: usize, from: SocketAddrV4, datagram: &[u8], now: u64, outbox: &mut Outbox) {
         let Some(asked) = Handshake::read(datagram) else { return };
         let mut answer = Handshake { cookie: COOKIE, version: 5, extension: MAGIC, ..asked };
         let mut extensions = Vec::new();
@@ -252,23 +302,11 @@ impl Group {
             }
         }
         let packet = answer.write(asked.id, &extensions);
-        self.sockets[place].outbox.push(from, &packet);
-    }
-
-    fn dial(&mut self, count: usize, spread: u64, now: u64) {
-        let Side::Dial(to, _) = self.side else { return };
-        self.ordered_at = now;
-        self.arrivals.connections.dialled_in = None;
-        for number in 0..count {
-            let place = self.peers.len() % self.sockets.len();
-            let compare = self.peers.iter().filter(|peer| peer.stage != Stage::Closed).count() < COMPARED;
-            let at = now + spread * number as u64 / count.max(1) as u64;
-            self.peers.push(Peer::new(place, to, Track::new(0, compare), at));
-        }
+        outbox.push(from, &packet);
     }
 
     /// Sends what a caller has to say, again when there was no answer.
-    fn call(&mut self, now: u64) {
+    fn call(&mut self, sockets: &mut [Bound], now: u64) {
         let Side::Dial(to, stream_id) = &self.side else { return };
         for (index, peer) in self.peers.iter_mut().enumerate() {
             let waiting = matches!(peer.stage, Stage::Asking | Stage::Concluding(_));
@@ -300,14 +338,14 @@ impl Group {
                 extensions.push((STREAM_ID << 16) | (text.len() as u32 / 4));
                 extensions.extend(text.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)));
             }
-            self.sockets[peer.socket].outbox.push(*to, &handshake.write(0, &extensions));
+            sockets[peer.socket].outbox.push(*to, &handshake.write(0, &extensions));
         }
     }
 
     /// A full acknowledgement for each that got something, a sign of life for each that did not.
-    fn acknowledge(&mut self, now: u64) {
+    fn acknowledge(&mut self, sockets: &mut [Bound], now: u64) {
         for peer in self.peers.iter_mut().filter(|peer| peer.stage == Stage::Open) {
-            let outbox = &mut self.sockets[peer.socket].outbox;
+            let outbox = &mut sockets[peer.socket].outbox;
             if peer.next != peer.acknowledged {
                 peer.acknowledged = peer.next;
                 peer.acknowledgements += 1;
@@ -332,27 +370,6 @@ impl Group {
         if self.ordered_at > 0 && self.arrivals.connections.dialled_in.is_none() && done {
             self.arrivals.connections.dialled_in = Some(now - self.ordered_at);
         }
-    }
-
-    fn report(&self) -> Result<Arrivals> {
-        let mut arrivals = self.arrivals.clone();
-        arrivals.connections.open = self.peers.iter().filter(|peer| peer.stage == Stage::Open).count();
-        for bound in &self.sockets {
-            arrivals.connections.dropped +=
-                u64::from(sys::overflows(&bound.socket)?.wrapping_sub(bound.overflows));
-        }
-        Ok(arrivals)
-    }
-
-    fn reset(&mut self) -> Result<()> {
-        for bound in &mut self.sockets {
-            bound.overflows = sys::overflows(&bound.socket)?;
-        }
-        self.peers.iter_mut().for_each(|peer| peer.track = peer.track.renewed());
-        // Whoever calls again from there with the same id is somebody new.
-        self.callers.retain(|_, index| self.peers[*index].stage == Stage::Open);
-        self.arrivals = Arrivals::default();
-        Ok(())
     }
 }
 
