@@ -190,6 +190,38 @@ fn a_router_that_carries_less_is_believed() {
 }
 
 #[test]
+fn more_neighbours_than_the_kernel_remembers_are_named() {
+    let (Some(here), Some(there)) = (Netns::new(), Netns::new()) else { return };
+    connect(&here, &there, 1);
+    here.ip("addr add 10.78.0.1/16 dev veth1");
+    here.run(|| {
+        let limit = millrace::net::neighbour_limit(false);
+        if limit > 4096 {
+            return support::skipped(&format!("the table holds {limit} neighbours"));
+        }
+        let engine = Engine::start();
+        let input = engine.add_input("in", &format!("udp://127.0.0.1:{}", free_port()));
+        let address = |i: usize| format!("10.78.{}.{}", 1 + i / 250, 1 + i % 250);
+        let warned = || engine.log().matches("on-link neighbours").count();
+        let add = |i: usize| engine.add_output(input, &format!("{i}"), &format!("udp://{}:5000", address(i)));
+        let outputs: Vec<String> = (0..limit).map(add).collect();
+        // A second output to a neighbour, or one beyond a router, takes no place.
+        engine.add_output(input, "again", &format!("udp://{}:5001", address(0)));
+        let loopback = engine.add_output(input, "loopback", "udp://127.0.0.1:5001");
+        outputs.iter().chain([&loopback]).for_each(|output| drop(engine.wait_state(output, "Starved")));
+        assert_eq!(warned(), 0);
+        // One that leaves makes room for another.
+        engine.delete(&outputs[7]);
+        let next = add(limit);
+        engine.wait_state(&next, "Starved");
+        assert_eq!(warned(), 0);
+        (limit + 1..limit + 4).for_each(|i| drop(engine.wait_state(&add(i), "Starved")));
+        assert_eq!(warned(), 1, "once, and not for each");
+        assert!(engine.log().contains("gc_thresh3"));
+    });
+}
+
+#[test]
 fn two_groups_on_one_port_do_not_mix() {
     let engine = Engine::start();
     let port = free_port();

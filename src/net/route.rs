@@ -64,11 +64,12 @@ pub fn route_to(destination: IpAddr, interface: u32) -> Result<Route, RouteError
     }
 }
 
-/// How many neighbours the kernel keeps at the most (gc_thresh3 of the family), if it tells.
-pub fn neighbour_limit(v6: bool) -> Option<usize> {
+/// How many neighbours the kernel keeps at the most (gc_thresh3 of the family). A network namespace, as that of a
+/// container, does not show it: there the kernel's own default is taken.
+pub fn neighbour_limit(v6: bool) -> usize {
     let family = if v6 { "ipv6" } else { "ipv4" };
-    let text = std::fs::read_to_string(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3")).ok()?;
-    text.trim().parse().ok()
+    let text = std::fs::read_to_string(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3"));
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(GC_THRESH3)
 }
 
 fn ask(destination: IpAddr, interface: u32) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
@@ -99,6 +100,9 @@ fn ask(destination: IpAddr, interface: u32) -> io::Result<NetlinkPayload<RouteNe
     Ok(answer.payload)
 }
 
+/// `neigh/default/gc_thresh3` of a kernel that nobody has told another (ip-sysctl).
+const GC_THRESH3: usize = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +118,6 @@ mod tests {
 
     #[test]
     fn the_neighbour_limit_is_known_here() {
-        assert!(neighbour_limit(false).is_some_and(|n| n > 0));
+        assert!([false, true].into_iter().all(|v6| neighbour_limit(v6) > 0));
     }
 }

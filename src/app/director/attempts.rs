@@ -221,10 +221,7 @@ impl Director {
         }
         let used = self.neighbours.join(output, peer);
         let limit = net::neighbour_limit(peer.is_ipv6());
-        if let Some(limit) = limit
-            && used > limit
-            && !std::mem::replace(&mut self.neighbours.warned, true)
-        {
+        if used > limit && !std::mem::replace(&mut self.neighbours.warned, true) {
             tracing::warn!(
                 used,
                 limit,
