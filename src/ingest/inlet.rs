@@ -154,13 +154,13 @@ impl Intake for Inlet {
                 let _ = self.notices.try_send(Notice { stream: self.key, attempt: self.attempt, kind });
             }
         }
-        self.flush_packs(now);
+        let repacked = self.flush_packs(now);
         self.commit(now);
         if self.pipe.polled.datagrams > 0 {
             self.pipe.stats.last_packet_ms.store(clock::wall_ms(), Relaxed);
         }
         // Told when it can be seen, not before.
-        self.held_back += self.pipe.polled.datagrams;
+        self.held_back += self.pipe.polled.datagrams + repacked;
         let datagrams = if self.uncommitted.is_none() { std::mem::take(&mut self.held_back) } else { 0 };
         Polled { datagrams, ..self.pipe.polled }
     }
@@ -199,8 +199,9 @@ impl Intake for Inlet {
 }
 
 impl Inlet {
-    /// Packets that do not fill a datagram leave all the same after a while.
-    fn flush_packs(&mut self, now: Nanos) {
+    /// Packets that do not fill a datagram leave all the same after a while. Answers how many datagrams of derived
+    /// lanes left so: nothing else tells their readers.
+    fn flush_packs(&mut self, now: Nanos) -> u32 {
         let pipe = &mut self.pipe;
         if self.framer.pending() == 0 {
             self.waiting_since = None;
@@ -209,9 +210,8 @@ impl Inlet {
             self.framer.flush(&mut |datagram| pipe.take(datagram, arrival));
             self.waiting_since = None;
         }
-        for derived in &mut pipe.derived {
-            derived.flush(now.saturating_sub(PACK_WAIT));
-        }
+        let oldest = now.saturating_sub(PACK_WAIT);
+        pipe.derived.iter_mut().map(|derived| u32::from(derived.flush(oldest))).sum()
     }
 }
 

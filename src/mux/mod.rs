@@ -57,11 +57,13 @@ impl Derived {
         }
     }
 
-    /// Sends an unfilled datagram on that has waited since before `oldest`.
-    pub fn flush(&mut self, oldest: Nanos) {
-        if self.pack_arrival < oldest {
+    /// Sends an unfilled datagram on that has waited since before `oldest`, and answers whether there was one.
+    pub fn flush(&mut self, oldest: Nanos) -> bool {
+        let late = !self.pack.is_empty() && self.pack_arrival < oldest;
+        if late {
             self.stage(self.pack.len());
         }
+        late
     }
 
     /// Since when packets wait for their datagram to fill.
