@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -504,40 +504,129 @@ fn a_name_that_does_not_resolve_is_asked_again_or_not() {
     assert_eq!(engine.get(&again)["reconnect_count"], 0);
 }
 
-#[test]
-fn a_resolver_that_does_not_answer_holds_up_nothing() {
-    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let server =
-        text.lines().find_map(|line| line.strip_prefix("nameserver ")?.trim().parse::<Ipv4Addr>().ok());
-    let (Some(server), Some(netns)) = (server, Netns::new()) else { return };
-    if !server.is_loopback() {
-        netns.ip(&format!("addr add {server}/32 dev lo"));
-    }
-    netns.run(|| {
-        // It hears every question and is silent.
-        let asked = Arc::new(AtomicUsize::new(0));
-        let socket = UdpSocket::bind((server, 53)).expect("the port of the resolver");
-        let count = Arc::clone(&asked);
+/// A resolver inside the namespace: it says of every name that there is none, or is silent.
+struct Resolver {
+    asked: Arc<AtomicUsize>,
+    silent: Arc<AtomicBool>,
+}
+
+impl Resolver {
+    /// `None` when this machine's resolver has no IPv4 address to stand in for.
+    fn start(netns: &Netns) -> Option<Self> {
+        let text = fs::read_to_string("/etc/resolv.conf").ok()?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("nameserver "));
+        let server: Ipv4Addr = lines.find_map(|address| address.trim().parse().ok())?;
+        if !server.is_loopback() {
+            netns.ip(&format!("addr add {server}/32 dev lo"));
+        }
+        let resolver = Self { asked: Arc::default(), silent: Arc::default() };
+        let (asked, silent) = (Arc::clone(&resolver.asked), Arc::clone(&resolver.silent));
+        let socket = netns.run(|| UdpSocket::bind((server, 53)).expect("the port of the resolver"));
         std::thread::spawn(move || {
-            while socket.recv(&mut [0; 512]).is_ok() {
-                count.fetch_add(1, Relaxed);
+            let mut message = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut message) {
+                asked.fetch_add(1, Relaxed);
+                if !silent.load(Relaxed) {
+                    // A response, recursion available, NXDOMAIN (RFC 1035, 4.1.1); nothing behind the question.
+                    message[2] |= 0x80;
+                    message[3] = 0x83;
+                    message[6..12].fill(0);
+                    socket.send_to(&message[..length.min(12 + question(&message[12..length]))], from).ok();
+                }
             }
         });
+        Some(resolver)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Relaxed)
+    }
+}
+
+/// The length of the first question: a name that ends in an empty label, type and class.
+fn question(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&length) = bytes.get(at).filter(|length| **length > 0) {
+        at += 1 + usize::from(length);
+    }
+    at + 5
+}
+
+#[test]
+fn two_thousand_names_that_do_not_resolve_leave_nothing_behind() {
+    let Some(netns) = Netns::new() else { return };
+    let Some(resolver) = Resolver::start(&netns) else { return };
+    netns.run(|| {
+        let engine = Engine::with("lane: {max_seconds: 1}\nreconnect: {delay_s: 300}\n");
+        let source = loopable("h264_sync.ts");
+        let crowd = Crowd::new(10, &source);
+        let (input, sender) = serve(&engine, &crowd);
+        let flow = Flow::from(sender, &source, 2.0);
+        let add = |i: usize| {
+            engine.add_output(input, &format!("nobody {i}"), &format!("udp://nobody-{i}.example:5000"))
+        };
+        let hundred = |round: usize| {
+            let before = resolver.asked();
+            let outputs: Vec<String> = (round * 100..round * 100 + 100).map(add).collect();
+            for output in &outputs {
+                let refused = engine.wait_state(output, "Backoff");
+                assert!(refused["last_error"].as_str().is_some_and(|e| e.contains(".example")), "{refused}");
+            }
+            assert!(resolver.asked() >= before + 100, "every name was asked for");
+            outputs.iter().for_each(|output| drop(engine.delete(output)));
+        };
+        let at_rest = held(engine.pid());
+        (0..4).for_each(hundred);
+        let before = resident_kb(engine.pid());
+        (4..20).for_each(hundred);
+        let after = resident_kb(engine.pid());
+        assert!(after < before + 1600, "{before} kB grew to {after} kB in 1,600 dials");
+
+        // Nobody answers any more: what is asked for at once stays bounded, and the API and the packets go on.
+        resolver.silent.store(true, Relaxed);
+        let waiting: Vec<String> = (2000..2200).map(add).collect();
+        wait_for("questions", || (resolver.asked() > 2010).then_some(()));
+        let now = held(engine.pid());
+        assert!(now.threads <= at_rest.threads + LOOKUPS + BLOCKING, "{now:?} after {at_rest:?}");
+        assert!(now.descriptors <= at_rest.descriptors + LOOKUPS + BLOCKING, "{now:?} after {at_rest:?}");
+        assert_eq!(engine.get(&waiting[199])["status"], "starting");
+        assert!(engine.is_healthy());
+        waiting.iter().for_each(|output| drop(engine.delete(output)));
+        resolver.silent.store(false, Relaxed);
+        wait_for("descriptors and threads as before", || {
+            let now = held(engine.pid());
+            (now.descriptors <= at_rest.descriptors && now.threads <= at_rest.threads + LOOKUPS + BLOCKING)
+                .then_some(())
+        });
+        crowd.expect(flow.stop());
+        assert_eq!(engine.get("/api/system/status")["outputs_count"], 10);
+    });
+}
+
+/// Names that the engine asks for at once; each takes a thread and a socket while it waits.
+const LOOKUPS: usize = 32;
+
+#[test]
+fn a_resolver_that_does_not_answer_holds_up_nothing() {
+    let Some(netns) = Netns::new() else { return };
+    let Some(resolver) = Resolver::start(&netns) else { return };
+    resolver.silent.store(true, Relaxed);
+    netns.run(|| {
         let engine = Engine::start();
         let port = free_port();
         let input = engine.add_input("in", &format!("udp://127.0.0.1:{port}"));
         let waiting = engine.add_output(input, "waiting", "udp://resolver-is-silent.example:5000");
-        wait_for("the question", || (asked.load(Relaxed) > 0).then_some(()));
+        wait_for("the question", || (resolver.asked() > 0).then_some(()));
         // Other names, and addresses, do not wait for that one.
         let receiver = Receiver::new();
         engine.add_output(input, "out", &receiver.url());
         let mut sender = Sender::new(local(port));
         knock(0, |mark| sender.send(mark), || receiver.count() > 0);
         assert_eq!(engine.get(&waiting)["status"], "starting");
-        let before = asked.load(Relaxed);
+        let before = resolver.asked();
         let (status, log) = engine.terminate();
         assert_eq!(status.code(), Some(0), "{log}");
         // The resolver's library would have asked again before it gave up.
-        assert_eq!(asked.load(Relaxed), before, "the end waited for the resolver");
+        assert_eq!(resolver.asked(), before, "the end waited for the resolver");
     });
 }
