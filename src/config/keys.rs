@@ -173,12 +173,15 @@ pub(super) const KEYS: &[Key] = &[
         path: "udp_port_range",
         allowed: "FIRST-LAST, two ports from 1024 to 65535, such as 5000-5100",
         read: |config, value| {
-            let text = value.text()?;
-            let (first, last) = text.split_once('-').ok_or_else(|| value.to_string())?;
-            let port = |text: &str| Value::Text(text.into()).whole(PORTS).map(|port| port as u16);
-            let range = port(first)?..=port(last)?;
-            config.udp_ports =
-                Some(range).filter(|range| !range.is_empty()).ok_or_else(|| value.to_string())?;
+            config.udp_ports = ports(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "srt_port_range",
+        allowed: "FIRST-LAST, two ports from 1024 to 65535, such as 8891-8990",
+        read: |config, value| {
+            config.srt_ports = ports(value)?;
             Ok(())
         },
     },
@@ -186,6 +189,14 @@ pub(super) const KEYS: &[Key] = &[
         path: "limits.max_outputs_per_input",
         allowed: "a whole number from 0 to 1000000; 0 = unlimited",
         read: read_max_outputs,
+    },
+    Key {
+        path: "limits.max_sessions",
+        allowed: "a whole number from 1 to 10000",
+        read: |config, value| {
+            config.max_sessions = value.whole(1..=10_000)? as usize;
+            Ok(())
+        },
     },
     Key { path: "log.level", allowed: "error, warn, info, debug or trace", read: read_log_level },
 ];
@@ -253,6 +264,28 @@ pub(super) const CONTRACT: &[(&str, Key)] = &[
             },
         },
     ),
+    (
+        "SRT_PORT_RANGE_START",
+        Key {
+            path: "srt_port_range",
+            allowed: "a port from 1024 to 65535",
+            read: |config, value| {
+                config.srt_ports = value.whole(PORTS)? as u16..=*config.srt_ports.end();
+                Ok(())
+            },
+        },
+    ),
+    (
+        "SRT_PORT_RANGE_END",
+        Key {
+            path: "srt_port_range",
+            allowed: "a port from 1024 to 65535",
+            read: |config, value| {
+                config.srt_ports = *config.srt_ports.start()..=value.whole(PORTS)? as u16;
+                Ok(())
+            },
+        },
+    ),
 ];
 
 fn read_reconnect_delay(config: &mut Config, value: &Value) -> Result<(), Found> {
@@ -281,6 +314,14 @@ fn read_log_level(config: &mut Config, value: &Value) -> Result<(), Found> {
         _ => return Err(value.to_string()),
     };
     Ok(())
+}
+
+/// `FIRST-LAST`
+fn ports(value: &Value) -> Result<RangeInclusive<u16>, Found> {
+    let (first, last) = value.text()?.split_once('-').ok_or_else(|| value.to_string())?;
+    let port = |text: &str| Value::Text(text.into()).whole(PORTS).map(|port| port as u16);
+    let range = port(first)?..=port(last)?;
+    if range.is_empty() { Err(value.to_string()) } else { Ok(range) }
 }
 
 fn seconds(value: &Value, range: RangeInclusive<i64>) -> Result<Duration, Found> {

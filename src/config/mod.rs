@@ -47,8 +47,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `udp_port_range`: ports for inputs that are made without a url.
     pub udp_ports: RangeInclusive<u16>,
+    /// `srt_port_range`: ports on which inputs that are made without a url are served over SRT.
+    pub srt_ports: RangeInclusive<u16>,
     /// `limits.max_outputs_per_input`; `None` = unlimited.
     pub max_outputs_per_input: Option<usize>,
+    /// `limits.max_sessions`: readers of one output; its url may say otherwise.
+    pub max_sessions: usize,
     /// `log.level`: the least important line that is still written.
     pub log_level: tracing::Level,
     /// `inputs`: what there is when the engine starts.
@@ -169,7 +173,7 @@ impl Config {
             reconnect_delay: self.reconnect.delay,
             max_reconnect_attempts: self.reconnect.max_attempts,
             lane: self.lane.time,
-            srt_ports: None,
+            srt_ports: Some(self.srt_ports.clone()),
         }
     }
 
@@ -219,7 +223,9 @@ impl Default for Config {
             media_roots: vec!["media".into()],
             data_dir: "data".into(),
             udp_ports: 5000..=5100,
+            srt_ports: 8891..=8990,
             max_outputs_per_input: None,
+            max_sessions: 1000,
             log_level: tracing::Level::INFO,
             inputs: Vec::new(),
         }

@@ -55,11 +55,14 @@ impl<'a> Reading<'a> {
                 self.check_variable(name, key.path, key.allowed, read);
             }
         }
-        if self.config.udp_ports.is_empty() {
-            let place = Place::Variable("UDP_PORT_RANGE_START and UDP_PORT_RANGE_END".into());
-            let (first, last) = (self.config.udp_ports.start(), self.config.udp_ports.end());
-            let reason = format!("the first port ({first}) is behind the last ({last})");
-            self.errors.push(ConfigError { place, key: Some("udp_port_range".into()), reason });
+        for (kind, range) in [("UDP", &self.config.udp_ports), ("SRT", &self.config.srt_ports)] {
+            if range.is_empty() {
+                let place = Place::Variable(format!("{kind}_PORT_RANGE_START and {kind}_PORT_RANGE_END"));
+                let reason =
+                    format!("the first port ({}) is behind the last ({})", range.start(), range.end());
+                let key = Some(format!("{}_port_range", kind.to_lowercase()));
+                self.errors.push(ConfigError { place, key, reason });
+            }
         }
         for (name, text) in variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {

@@ -85,7 +85,8 @@ hosts: {deny: [10.0.0.0/8, '::1', '::ffff:1.2.3.4']}
 data_dir: /srv/millrace
 media_roots: [clips, /mnt/nas]
 udp_port_range: 6000-6001
-limits: {max_outputs_per_input: 20}
+srt_port_range: 7000-7001
+limits: {max_outputs_per_input: 20, max_sessions: 50}
 log: {level: debug}
 inputs: [{name: a, url: 'udp://:5000'}]
 ",
@@ -105,10 +106,12 @@ inputs: [{name: a, url: 'udp://:5000'}]
     assert_eq!(config.data_dir, Path::new("/srv/millrace"));
     assert_eq!(config.media_roots, [Path::new("clips"), Path::new("/mnt/nas")]);
     assert_eq!((config.udp_ports.clone(), config.max_outputs_per_input), (6000..=6001, Some(20)));
+    assert_eq!((config.srt_ports.clone(), config.max_sessions), (7000..=7001, 50));
     assert_eq!((config.log_level, config.inputs.len()), (tracing::Level::DEBUG, 1));
     let rules = config.rules();
     assert_eq!((rules.udp_ports, rules.max_outputs_per_input), (6000..=6001, Some(20)));
     assert_eq!((rules.reconnect_delay, rules.max_reconnect_attempts), (2, 7));
+    assert_eq!((rules.srt_ports, rules.lane), (Some(7000..=7001), Duration::from_secs(4)));
 }
 
 #[test]
@@ -153,6 +156,11 @@ fn what_is_not_allowed_is_refused_with_line_key_and_range() {
             "udp_port_range: 5100-5000",
             "m.yaml:1: udp_port_range: must be FIRST-LAST, two ports from 1024 to 65535, such as 5000-5100, not \
              '5100-5000'",
+        ),
+        (
+            "srt_port_range: 8891",
+            "m.yaml:1: srt_port_range: must be FIRST-LAST, two ports from 1024 to 65535, such as 8891-8990, not a \
+             number or flag (put it in quotes)",
         ),
         ("- a", "m.yaml:1: must be a map of keys: see the shipped millrace.yaml"),
     ] {
@@ -282,6 +290,35 @@ fn limits_of_the_environment_hold_for_the_inputs_of_the_file() {
 }
 
 #[test]
+fn srt_urls_are_judged_beside_what_the_file_says_elsewhere() {
+    let refusals = refusals(
+        "lane: {max_seconds: 2}
+inputs:
+  - name: a
+    url: srt://:8890?latency=1001
+  - name: b
+    url: srt://:8890
+    outputs:
+      - {name: o, url: 'srt://:8890?streamid=b'}
+      - {name: p, url: 'srt://:8890'}
+      - {name: q, url: 'srt://h:1?passphrase=***'}
+      - {name: r, url: 'srt://h:1?passphrase=Zebra&latency=1000'}
+",
+        &[],
+    );
+    let expected = [
+        "m.yaml:4: inputs[0].url: a latency of 1001 ms and 1 s for retransmits do not fit into the 2 s",
+        "m.yaml:9: inputs[1].outputs[1].url: output 'o' of input 'b' has the name 'b' on port 8890",
+        "m.yaml:10: inputs[1].outputs[2].url: *** stands for a secret that is stored, and no passphrase is",
+        "m.yaml:11: inputs[1].outputs[3].url: option 'passphrase' must be 10 to 79 bytes long",
+    ];
+    assert_eq!(refusals.len(), expected.len(), "{refusals:#?}");
+    for (refusal, expected) in refusals.iter().zip(expected) {
+        assert!(refusal.starts_with(expected) && !refusal.contains("Zebra"), "{refusal}\n{expected}");
+    }
+}
+
+#[test]
 fn no_mistake_repeats_a_secret() {
     let text = "inputs:
   - name: a
@@ -328,7 +365,10 @@ fn the_names_of_the_contract_are_read_and_weaker_than_ours() {
         ("MAX_OUTPUTS_PER_INPUT", "20"),
         ("UDP_PORT_RANGE_START", "6000"),
         ("UDP_PORT_RANGE_END", "6100"),
+        ("SRT_PORT_RANGE_START", "8890"),
+        ("SRT_PORT_RANGE_END", "8899"),
     ]);
+    assert_eq!(config.srt_ports, 8890..=8899);
     assert_eq!(config.listen, "127.0.0.1:9000".parse().unwrap());
     assert_eq!(config.log_level, tracing::Level::WARN);
     assert_eq!((config.reconnect.delay, config.reconnect.max_attempts), (7, 3));

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
@@ -11,8 +12,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::board::{Card, InputCard, OutputCard};
-use crate::store::{InputId, InputSpec, OutputId, OutputSpec, redact};
-use crate::telemetry::{Desired, Event, InputStats, Level, OutputStats, State, Status};
+use crate::store::{InputId, InputSpec, OutputId, OutputSpec, redact, redact_stream_id};
+use crate::telemetry::{
+    Desired, Event, InputStats, Level, OutputStats, Session, SessionId, SessionList, SrtStats, State, Status,
+};
 
 /// A moment as the contract writes it: naive UTC, whole seconds, `2024-01-01T12:00:00`.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +71,7 @@ pub(super) fn output_word(desired: Desired, state: State) -> &'static str {
 pub(super) fn active_outputs(input: &InputCard) -> usize {
     let running =
         |card: &Arc<OutputCard>| output_word(card.spec().desired, card.peek(|s| s.state)) == RUNNING;
-    input.outputs().iter().filter(|card| running(card)).count()
+    input.listed_outputs().iter().filter(|card| running(card)).count()
 }
 
 /// A snapshot of a card, ready to be written.
@@ -100,6 +103,14 @@ impl InputView {
         Detail { outputs: outputs(&self.card, self.now), input: self }
     }
 
+    /// A port that is answered is open, or about to be: not one that could not be had.
+    fn srt_port(&self) -> Option<u16> {
+        let reader = self.card.reader()?;
+        let open =
+            reader.peek(|status| !matches!(status.state, State::Stalled | State::Backoff | State::Failed));
+        self.spec.srt_port.filter(|_| open)
+    }
+
     /// The short form of `GET …/status`.
     pub(super) fn short(&self) -> Value {
         json!({
@@ -107,7 +118,7 @@ impl InputView {
             "name": &*self.spec.name,
             "status": input_word(self.spec.desired, self.status.state),
             "udp_port": self.spec.udp_port,
-            "srt_port": NO_SRT,
+            "srt_port": self.srt_port(),
             "output_count": self.card.output_count(),
             "active_outputs": active_outputs(&self.card),
             "created_at": Stamp(self.spec.created_at),
@@ -120,7 +131,7 @@ impl InputView {
 
 /// Every output of an input.
 pub(super) fn outputs(input: &InputCard, now: SystemTime) -> Vec<OutputView> {
-    input.outputs().into_iter().map(|card| OutputView::new(card, now)).collect()
+    input.listed_outputs().into_iter().map(|card| OutputView::new(card, now)).collect()
 }
 
 impl Serialize for InputView {
@@ -131,7 +142,7 @@ impl Serialize for InputView {
             name: &spec.name,
             udp_port: spec.udp_port,
             mediamtx_path: &spec.mediamtx_path,
-            srt_port: NO_SRT,
+            srt_port: self.srt_port(),
             status: input_word(spec.desired, status.state),
             created_at: Stamp(spec.created_at),
             updated_at: Stamp(spec.updated_at),
@@ -244,6 +255,34 @@ pub(super) fn logs<Spec, Stats>(
     card.events(limit).into_iter().map(entry).collect()
 }
 
+/// Who publishes to an input, and who reads it on its SRT port.
+pub(super) fn input_sessions(input: &InputCard, now: SystemTime) -> Vec<SessionAnswer> {
+    let mut all = sessions(&input.card.stats().sessions, "publish", now);
+    all.extend(input.reader().iter().flat_map(|reader| output_sessions(reader, now)));
+    all
+}
+
+/// Who reads an output.
+pub(super) fn output_sessions(output: &OutputCard, now: SystemTime) -> Vec<SessionAnswer> {
+    sessions(&output.stats().sessions, "read", now)
+}
+
+fn sessions(list: &SessionList, role: &'static str, now: SystemTime) -> Vec<SessionAnswer> {
+    let answer = |session: Arc<Session>| SessionAnswer {
+        id: session.id,
+        role,
+        protocol: session.protocol,
+        peer: session.peer,
+        user: session.user.clone(),
+        stream_id: redact_stream_id(&session.stream_id).into(),
+        since: Stamp(session.since),
+        uptime_seconds: now.duration_since(session.since).unwrap_or_default().as_secs(),
+        kicked: session.is_kicked(),
+        srt: session.stats.clone(),
+    };
+    list.all().into_iter().map(answer).collect()
+}
+
 /// `{success, message, data}`
 pub(super) fn success(message: impl Into<String>) -> Value {
     json!({ "success": true, "message": message.into(), "data": null })
@@ -331,6 +370,25 @@ pub(super) struct LogAnswer {
     timestamp: Stamp,
 }
 
+#[derive(Serialize)]
+pub(super) struct SessionAnswer {
+    id: SessionId,
+    role: &'static str,
+    protocol: &'static str,
+    peer: SocketAddr,
+    user: Option<Box<str>>,
+    stream_id: Box<str>,
+    since: Stamp,
+    uptime_seconds: u64,
+    kicked: bool,
+    #[serde(serialize_with = "inner")]
+    srt: Arc<SrtStats>,
+}
+
+fn inner<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    T::serialize(shared, serializer)
+}
+
 /// Seconds since it became live, while it is.
 fn uptime(desired: Desired, status: &Status, now: SystemTime) -> u64 {
     let up =
@@ -346,8 +404,6 @@ fn moment(ms: u64) -> Option<Stamp> {
 }
 
 const RUNNING: &str = "running";
-/// A port that is answered is really open, and SRT is not served yet.
-const NO_SRT: Option<u16> = None;
 
 #[cfg(test)]
 mod tests {

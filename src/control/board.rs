@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 
 use crate::inspect::InputHealth;
-use crate::store::{InputId, InputSpec, OutputId, OutputSpec};
+use crate::store::{InputId, InputSpec, OutputId, OutputSpec, is_reader, reader_of};
 use crate::telemetry::{Event, EventRing, InputStats, Level, OutputStats, Status};
 
 /// Every input and output, as it is.
@@ -160,14 +160,26 @@ impl InputCard {
         Some(json!({ "stream": *report, "senders": senders.as_deref() }))
     }
 
-    /// Its outputs, oldest first.
+    /// Its outputs, oldest first, and last its reader.
     pub fn outputs(&self) -> Vec<Arc<OutputCard>> {
         self.outputs.read().values().cloned().collect()
     }
 
-    /// How many outputs it has.
+    /// Its outputs without its reader, oldest first.
+    pub fn listed_outputs(&self) -> Vec<Arc<OutputCard>> {
+        self.outputs.read().range(..reader_of(0)).map(|(_, output)| output.clone()).collect()
+    }
+
+    /// How many outputs it has; the reader is none.
     pub fn output_count(&self) -> usize {
-        self.outputs.read().len()
+        let outputs = self.outputs.read();
+        outputs.len() - usize::from(outputs.last_key_value().is_some_and(|(id, _)| is_reader(*id)))
+    }
+
+    /// What serves it on its SRT port ([`reader_of`]).
+    pub fn reader(&self) -> Option<Arc<OutputCard>> {
+        let outputs = self.outputs.read();
+        outputs.last_key_value().filter(|(id, _)| is_reader(**id)).map(|(_, reader)| reader.clone())
     }
 }
 

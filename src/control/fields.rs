@@ -13,6 +13,7 @@ use url::form_urlencoded;
 use super::command::Unanswered;
 use super::problem::{Problem, Wrong};
 use crate::store::{FieldError, InputId, OutputId, Refusal};
+use crate::telemetry::SessionId;
 
 /// The fields of a JSON object in a body. A field that is `null` counts as not given.
 pub(super) struct Fields {
@@ -125,6 +126,17 @@ pub(super) struct InputPath(pub(super) InputId);
 
 /// `{input_id}` and `{output_id}` of the path.
 pub(super) struct OutputPath(pub(super) InputId, pub(super) OutputId);
+
+/// `{session_id}` of the path.
+pub(super) struct SessionPath(pub(super) SessionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Ok(Self(path_number(parts, state, "session_id").await?))
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for InputPath {
     type Rejection = Problem;

@@ -7,18 +7,22 @@ use std::time::SystemTime;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::answer::{InputView, OutputView, active_outputs, logs, outputs, success};
+use super::answer::{
+    InputView, OutputView, SessionAnswer, active_outputs, input_sessions, logs, output_sessions, outputs,
+    success,
+};
 use super::board::{Board, InputCard, OutputCard};
 use super::command::{Command, Commands};
-use super::fields::{Fields, InputPath, OutputPath, query_number};
+use super::fields::{Fields, InputPath, OutputPath, SessionPath, query_number};
 use super::problem::Problem;
 use super::system::Meter;
-use crate::store::{InputDraft, InputPatch, OutputDraft, OutputPatch, RawUrl};
+use crate::store::{InputDraft, InputPatch, OutputDraft, OutputPatch, RawUrl, is_reader};
+use crate::telemetry::SessionId;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -41,7 +45,7 @@ impl Control {
     }
 
     fn output(&self, OutputPath(input, id): OutputPath) -> Result<Arc<OutputCard>, Problem> {
-        self.board.output(input, id).ok_or(Problem::not_found("Output not found"))
+        self.board.output(input, id).filter(|_| !is_reader(id)).ok_or(Problem::not_found("Output not found"))
     }
 }
 
@@ -59,12 +63,16 @@ pub(super) fn routes(control: Control) -> Router {
         .route(&format!("{input}/status"), get(input_status))
         .route(&format!("{input}/report"), get(input_report))
         .route(&format!("{input}/logs"), get(input_logs))
+        .route(&format!("{input}/sessions"), get(list_input_sessions))
+        .route(&format!("{input}/sessions/{{session_id}}"), delete(kick_input_session))
         .route(&format!("{input}/start"), post(start_input))
         .route(&format!("{input}/stop"), post(stop_input))
         .route(&format!("{input}/outputs"), get(list_outputs).post(create_output))
         .route(output, get(show_output).patch(patch_output).delete(delete_output))
         .route(&format!("{output}/stats"), get(output_stats))
         .route(&format!("{output}/logs"), get(output_logs))
+        .route(&format!("{output}/sessions"), get(list_output_sessions))
+        .route(&format!("{output}/sessions/{{session_id}}"), delete(kick_output_session))
         .route(&format!("{output}/start"), post(start_output))
         .route(&format!("{output}/stop"), post(stop_output))
         .fallback(async || Problem::not_found("Not Found"))
@@ -252,6 +260,47 @@ async fn output_logs(
 ) -> Result<Response, Problem> {
     let limit = query_number(query.as_deref(), "limit", 100, 1..=1000)?;
     Ok(Json(logs(&*control.output(OutputPath(input, id))?, input, Some(id), limit)).into_response())
+}
+
+async fn list_input_sessions(
+    State(control): State<Control>,
+    InputPath(id): InputPath,
+) -> Answer<Vec<SessionAnswer>> {
+    Ok(Json(input_sessions(&*control.input(id)?, (control.clock)())))
+}
+
+async fn list_output_sessions(
+    State(control): State<Control>,
+    path: OutputPath,
+) -> Answer<Vec<SessionAnswer>> {
+    Ok(Json(output_sessions(&*control.output(path)?, (control.clock)())))
+}
+
+/// Answers when its end is asked for: the thread that owns it sees to it within milliseconds.
+async fn kick_input_session(
+    State(control): State<Control>,
+    InputPath(input): InputPath,
+    SessionPath(id): SessionPath,
+) -> Answer {
+    let input = control.input(input)?;
+    let reads = |id| input.reader().is_some_and(|reader| reader.stats().sessions.kick(id));
+    kicked(id, input.card.stats().sessions.kick(id) || reads(id))
+}
+
+async fn kick_output_session(
+    State(control): State<Control>,
+    path: OutputPath,
+    SessionPath(id): SessionPath,
+) -> Answer {
+    kicked(id, control.output(path)?.stats().sessions.kick(id))
+}
+
+fn kicked(id: SessionId, found: bool) -> Answer {
+    if found {
+        Ok(Json(success(format!("Session {id} kicked"))))
+    } else {
+        Err(Problem::not_found("Session not found"))
+    }
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

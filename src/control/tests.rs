@@ -15,8 +15,8 @@ use tower::ServiceExt;
 
 use super::server::{router, serve};
 use super::{Board, Command, Control, commands};
-use crate::store::{OutputSpec, RawUrl, Refusal, Roots, Rules, Store};
-use crate::telemetry::{Desired, Level, State, Status};
+use crate::store::{OutputSpec, RawUrl, Refusal, Roots, Rules, Store, reader_of};
+use crate::telemetry::{Desired, Encryption, Level, Session, State, Status};
 use crate::wire::ts::Analyzer;
 
 struct Engine {
@@ -95,7 +95,9 @@ async fn direct(mut receiver: Receiver<Command>, mut store: Store, board: Arc<Bo
         match command {
             Command::CreateInput { draft, reply } => {
                 let _ = reply.send(store.create_input(draft, now).map(|spec| {
-                    let input = board.add_input(spec, now);
+                    let input = board.add_input(spec.clone(), now);
+                    let reader = store.output(spec.id, reader_of(spec.id));
+                    reader.into_iter().for_each(|reader| drop(board.add_output(reader.clone(), now)));
                     input.card.log(board.event(Level::Info, "created", now));
                     input
                 }));
@@ -293,6 +295,192 @@ async fn outputs_live_through_the_contract() {
 }
 
 #[tokio::test]
+async fn secrets_that_come_back_hidden_are_kept() {
+    let engine = Engine::with_objects().await;
+    let url = "srt://partner.example:9000?passphrase=correct%20horse&streamid=publish:cam:bob:Zebra";
+    let body = json!({"name": "Partner", "url": url, "protocol": "srt_caller"});
+    let (status, made) = engine.post("/api/inputs/1/outputs", body).await;
+    let shown = "srt://partner.example:9000?passphrase=***&streamid=publish:cam:bob:***";
+    assert_eq!((status, &made["url"], &made["protocol"]), (201, &json!(shown), &json!("srt_caller")));
+    let stored = || engine.board.output(1, 2).unwrap().spec().raw_url.clone();
+
+    // All that may be written is written back as it was read.
+    let path = "/api/inputs/1/outputs/2";
+    let names = ["name", "url", "protocol", "auto_reconnect", "reconnect_delay", "max_reconnect_attempts"];
+    let whole = |made: &Value| Value::from_iter(names.map(|name| (name, made[name].clone())));
+    assert_eq!(engine.call("PATCH", path, whole(&made)).await, (200, made.clone()));
+    assert_eq!(stored().reveal(), url);
+    let mut changed = whole(&made);
+    changed["url"] = json!(shown.replace("9000", "9001"));
+    let (status, answer) = engine.call("PATCH", path, changed).await;
+    assert_eq!((status, answer["url"].as_str()), (200, Some(&*shown.replace("9000", "9001"))));
+    assert_eq!(stored().reveal(), url.replace("9000", "9001"));
+
+    // What was never stored cannot be meant.
+    for (method, path, body) in [
+        ("PATCH", path, json!({"url": "srt://bob:***@:9000"})),
+        ("PATCH", "/api/inputs/1/outputs/1", json!({"url": shown})),
+        ("POST", "/api/inputs/1/outputs", json!({"name": "Copy", "url": shown})),
+        ("POST", "/api/inputs", json!({"name": "Copy", "url": "srt://:9000?passphrase=***"})),
+        ("PATCH", "/api/inputs/1", json!({"url": "srt://:9000?passphrase=***"})),
+    ] {
+        let (status, answer) = engine.call(method, path, body).await;
+        let wrong = &answer["detail"][0];
+        assert_eq!((status, &wrong["loc"]), (422, &json!(["body", "url"])), "{method} {path}: {answer}");
+        assert!(wrong["msg"].as_str().is_some_and(|m| m.contains("*** stands for a secret")), "{answer}");
+        assert!(!answer.to_string().contains("Zebra"), "{answer}");
+    }
+    assert_eq!(stored().reveal(), url.replace("9000", "9001"));
+
+    let input = json!({"url": "srt://bob:Zebra@:9002?mode=listener"});
+    assert_eq!(
+        engine.call("PATCH", "/api/inputs/1", input).await.1["url"],
+        "srt://bob:***@:9002?mode=listener"
+    );
+    let input = json!({"url": "srt://bob:***@:9003?mode=listener"});
+    assert_eq!(engine.call("PATCH", "/api/inputs/1", input).await.0, 200);
+    let spec = engine.board.input(1).unwrap().card.spec();
+    assert_eq!(spec.raw_url.reveal(), "srt://bob:Zebra@:9003?mode=listener");
+}
+
+#[tokio::test]
+async fn an_srt_port_is_answered_while_it_is_open() {
+    let engine = Engine::with(Rules { srt_ports: Some(8891..=8990), ..Rules::default() });
+    let (status, made) = engine.post("/api/inputs", json!({"name": "Camera 1"})).await;
+    let ports = (status, &made["udp_port"], &made["srt_port"], &made["output_count"]);
+    assert_eq!(ports, (201, &json!(5000), &json!(8891), &json!(0)));
+    let (_, own) = engine.post("/api/inputs", json!({"name": "b", "url": "udp://:5001"})).await;
+    assert_eq!((&own["udp_port"], &own["srt_port"]), (&Value::Null, &Value::Null));
+    let (_, detail) = engine.get("/api/inputs/1").await;
+    assert_eq!((&detail["srt_port"], &detail["outputs"]), (&json!(8891), &json!([])));
+    assert_eq!(engine.get("/api/inputs/1/outputs").await, (200, json!([])));
+    assert_eq!(engine.get(&format!("/api/inputs/1/outputs/{}", reader_of(1))).await.0, 404);
+
+    let reader = engine.board.output(1, reader_of(1)).unwrap();
+    for (state, port) in [
+        (State::Sending, json!(8891)),
+        (State::Starved, json!(8891)),
+        (State::Failed, Value::Null),
+        (State::Backoff, Value::Null),
+    ] {
+        reader.set_status(Status { state, ..reader.status() });
+        assert_eq!(engine.get("/api/inputs/1").await.1["srt_port"], port, "{state:?}");
+        assert_eq!(engine.get("/api/inputs/1/status").await.1["srt_port"], port, "{state:?}");
+    }
+    assert_eq!(engine.get("/api/system/status").await.1["outputs_count"], 0);
+    let (status, taken) = engine.post("/api/inputs", json!({"name": "c", "url": "udp://:8891"})).await;
+    assert_eq!((status, &taken["detail"][0]["loc"]), (422, &json!(["body", "url"])));
+}
+
+#[tokio::test]
+async fn sessions_are_listed_and_kicked() {
+    let engine = Engine::with(Rules { srt_ports: Some(8891..=8990), ..Rules::default() });
+    engine.post("/api/inputs", json!({"name": "Camera 1"})).await;
+    let output = json!({"name": "Serve", "url": "srt://:8890?max_sessions=2", "protocol": "srt_listener"});
+    assert_eq!(engine.post("/api/inputs/1/outputs", output).await.0, 201);
+    let session = |id, user: Option<&str>, stream_id: &str| {
+        let peer = "[2001:db8::7]:40000".parse().unwrap();
+        Session::new(id, peer, user.map(Into::into), stream_id.into(), "srt_listener", noon())
+    };
+    let input = engine.board.input(1).unwrap();
+    let publisher = session(1, Some("bob"), "publish:camera_1:bob:Zebra");
+    let publisher = input.card.stats().sessions.add(publisher, 1).unwrap();
+    let reader = input.reader().unwrap().stats().sessions.add(session(2, None, "read:camera_1"), 9).unwrap();
+    let output = engine.board.output(1, 1).unwrap();
+    let first = output.stats().sessions.add(session(3, None, "#!::r=camera_1,s=Zebra"), 2).unwrap();
+    first.stats.encryption.store(Encryption::Aes128Ctr);
+    first.stats.peer_version.store(0x01_0501);
+    first.stats.rtt_us.set(1000, 900, 1100, 1200);
+
+    let (status, listed) = engine.get("/api/inputs/1/outputs/1/sessions").await;
+    let zero = |names: &[&str]| {
+        names.iter().map(|name| ((*name).to_owned(), json!(0))).collect::<serde_json::Map<_, _>>()
+    };
+    let mut srt = zero(&[
+        "packets",
+        "bytes",
+        "unique_packets",
+        "unique_bytes",
+        "retransmitted",
+        "retransmitted_bytes",
+        "lost",
+        "dropped",
+        "skipped",
+        "discarded",
+        "undecryptable",
+        "acknowledged",
+        "acks",
+        "naks",
+        "rate_bps",
+        "capacity_bps",
+        "since_ms",
+        "last_ack_ms",
+        "rtt_var_us",
+        "in_flight",
+        "window",
+        "latency_ms",
+        "drift_us",
+        "key_refreshes",
+    ]);
+    srt.insert("rtt_us".into(), json!({"last": 1000, "min": 900, "avg": 1100, "max": 1200}));
+    srt.insert("buffer_ms".into(), json!({"last": 0, "min": 0, "avg": 0, "max": 0}));
+    srt.insert("encryption".into(), json!("aes_128_ctr"));
+    srt.insert("peer_version".into(), json!("1.5.1"));
+    let expected = json!([{
+        "id": 3, "role": "read", "protocol": "srt_listener", "peer": "[2001:db8::7]:40000", "user": null,
+        "stream_id": "#!::r=camera_1,s=***", "since": "2024-01-01T12:00:00", "uptime_seconds": 90, "kicked": false,
+        "srt": srt,
+    }]);
+    assert_eq!((status, listed), (200, expected));
+    assert_eq!(engine.get("/api/inputs/1/outputs/1/stats").await.1["stats"]["sessions"], 1);
+    let (_, listed) = engine.get("/api/inputs/1/sessions").await;
+    let brief: Vec<_> =
+        listed.as_array().unwrap().iter().map(|s| (&s["id"], &s["role"], &s["user"])).collect();
+    let expected = [(&json!(1), &json!("publish"), &json!("bob")), (&json!(2), &json!("read"), &Value::Null)];
+    assert_eq!(brief, expected);
+    assert!(!listed.to_string().contains("Zebra"));
+
+    let missing = (404, json!({"detail": "Session not found"}));
+    let kick = async |path: &str| engine.call("DELETE", path, Value::Null).await;
+    // A session is found where it is, and nowhere else.
+    for path in ["inputs/1/sessions/3", "inputs/1/outputs/1/sessions/1", "inputs/1/sessions/9"] {
+        assert_eq!(kick(&format!("/api/{path}")).await, missing, "{path}");
+    }
+    assert!(!publisher.is_kicked() && !reader.is_kicked() && !first.is_kicked());
+    for (path, session, id) in [
+        ("inputs/1/sessions/1", &publisher, 1),
+        ("inputs/1/sessions/2", &reader, 2),
+        ("inputs/1/outputs/1/sessions/3", &first, 3),
+    ] {
+        let done = json!({"success": true, "message": format!("Session {id} kicked"), "data": null});
+        assert_eq!(kick(&format!("/api/{path}")).await, (200, done));
+        assert!(session.is_kicked(), "{path}");
+    }
+    assert_eq!(engine.get("/api/inputs/1/outputs/1/sessions").await.1[0]["kicked"], true);
+    output.stats().sessions.remove(3);
+    assert_eq!(kick("/api/inputs/1/outputs/1/sessions/3").await, missing);
+    assert_eq!(kick("/api/inputs/1/sessions/x").await.0, 422);
+    for path in ["/api/inputs/9/sessions", "/api/inputs/1/outputs/9/sessions"] {
+        assert_eq!(engine.get(path).await.0, 404);
+        assert_eq!(kick(&format!("{path}/1")).await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_shown_while_there_is_one() {
+    let engine = Engine::with_objects().await;
+    let (input, output) = (engine.board.input(1).unwrap(), engine.board.output(1, 1).unwrap());
+    let sent = output.stats().srt.open();
+    sent.acknowledged.store(7, Relaxed);
+    input.card.stats().srt.open().lost.store(3, Relaxed);
+    assert_eq!(engine.get("/api/inputs/1/outputs/1").await.1["stats"]["srt"]["acknowledged"], 7);
+    assert_eq!(engine.get("/api/inputs/1/outputs/1/stats").await.1["stats"]["srt"]["acknowledged"], 7);
+    assert_eq!(engine.get("/api/inputs/1").await.1["stats"]["srt"]["lost"], 3);
+    output.stats().srt.show(None);
+    assert_eq!(engine.get("/api/inputs/1/outputs/1").await.1["stats"]["srt"], Value::Null);
+}
+
+#[tokio::test]
 async fn what_the_engine_tells_is_shown() {
     let engine = Engine::with_objects().await;
     let (input, output) = (engine.board.input(1).unwrap(), engine.board.output(1, 1).unwrap());
@@ -433,6 +621,11 @@ async fn every_route_answers_with_and_without_slash() {
         ("GET", "/api/inputs/1/status", 200),
         ("GET", "/api/inputs/1/report", 200),
         ("GET", "/api/inputs/1/logs", 200),
+        ("GET", "/api/inputs/1/sessions", 200),
+        ("DELETE", "/api/inputs/1/sessions/1", 404),
+        ("GET", "/api/inputs/1/outputs/1/sessions", 200),
+        ("DELETE", "/api/inputs/1/outputs/1/sessions/1", 404),
+        ("GET", "/api/inputs/1/sessions/1", 405),
         ("POST", "/api/inputs/1/start", 200),
         ("POST", "/api/inputs/1/stop", 200),
         ("GET", "/api/inputs/1/outputs", 200),

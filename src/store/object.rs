@@ -148,7 +148,7 @@ pub struct OutputDraft {
     pub name: String,
     /// Destination.
     pub url: RawUrl,
-    /// Word of [`Protocol`]; `None` = as the url says.
+    /// Word of [`Protocol`](super::Protocol); `None` = as the url says.
     pub protocol: Option<String>,
     /// `None` = true.
     pub auto_reconnect: Option<bool>,
@@ -165,7 +165,7 @@ pub struct OutputPatch {
     pub name: Option<String>,
     /// New url.
     pub url: Option<RawUrl>,
-    /// Word of [`Protocol`] that the url must agree with.
+    /// Word of [`Protocol`](super::Protocol) that the url must agree with.
     pub protocol: Option<String>,
     /// New choice.
     pub auto_reconnect: Option<bool>,
