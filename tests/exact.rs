@@ -346,6 +346,35 @@ fn gstreamer_sends_rtp() {
 }
 
 #[test]
+fn gstreamer_reads_rtp_and_udp() {
+    require!("gst-launch-1.0");
+    let engine = Engine::start();
+    let port = free_port();
+    let input = engine.add_input("in", &format!("udp://127.0.0.1:{port}"));
+    let sent = std::fs::read(testdata("ts/h265_async.ts")).expect("a stream");
+    let caps = "caps=application/x-rtp,media=video,clock-rate=90000,encoding-name=MP2T,payload=33";
+    let mut peers = Vec::new();
+    for (name, reads) in [("rtp", &[caps, "!", "rtpmp2tdepay"][..]), ("udp", &[])] {
+        let (at, file) = (free_port(), engine.folder().join(name));
+        engine.add_output(input, name, &format!("{name}://127.0.0.1:{at}"));
+        let mut command = Command::new("gst-launch-1.0");
+        command.args(["-q", "udpsrc", "address=127.0.0.1"]).arg(format!("port={at}"));
+        command.args(["buffer-size=4000000"]).args(reads).args(["!", "filesink", "buffer-mode=unbuffered"]);
+        command.arg(format!("location={}", file.display()));
+        peers.push((name, file, Peer::start(&mut command)));
+    }
+    let read = |file: &PathBuf| std::fs::read(file).unwrap_or_default();
+    let all = |number| peers.iter().all(|(_, file, _)| holds(number, &read(file)));
+    let mut sender = Sender::new(local(port));
+    knock(0, |mark| sender.send(mark), || all(0));
+    sender.send_paced(&sent, 1316, 20.0);
+    knock(1, |mark| sender.send(mark), || all(1));
+    for (name, file, _) in &peers {
+        same(name, 0, &read(file), &sent);
+    }
+}
+
+#[test]
 fn multicat_reads_rtp_and_udp() {
     require!("multicat");
     let engine = Engine::start();
