@@ -15,7 +15,7 @@ build: rust ## Build target/release/millrace
 	cargo build --release --locked
 
 demo: build ## Fan a looping stream out to UDP outputs, with a live table (Ctrl-C ends it)
-	target/release/millrace demo
+	@scripts/foreground target/release/millrace demo
 
 test: ## Run every test, against ffmpeg, GStreamer and multicat too
 	@scripts/setup.sh test

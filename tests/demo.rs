@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -113,4 +113,65 @@ fn without_a_folder_it_says_so() {
     let output = demo(&folder.path().join("gone"), "1").output().expect("millrace runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot make a folder in"), "{output:?}");
+}
+
+/// A recipe as `make demo` has it, run by make.
+fn recipe(folder: &Path) -> Command {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let makefile = folder.join("makefile");
+    let demo = env!("CARGO_BIN_EXE_millrace");
+    let text = format!("demo:\n\t@{root}/scripts/foreground {demo} demo --seconds 60\n");
+    std::fs::write(&makefile, text).expect("a file");
+    let said = std::fs::read_to_string(format!("{root}/Makefile")).expect("a file");
+    assert!(
+        said.contains("\t@scripts/foreground target/release/millrace demo\n"),
+        "the recipe is another one"
+    );
+    let mut command = Command::new("script");
+    // A terminal of its own: script exits with the status of make.
+    command.args(["-qec", &format!("make -f {}", makefile.display()), "/dev/null"]);
+    command.env("TMPDIR", folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+/// The demo in that terminal, with something received, and what it says from then on.
+fn shown(child: &mut Child) -> impl Iterator<Item = String> + use<> {
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut lines = std::iter::from_fn(move || lines.next()?.ok());
+    assert!(lines.any(|line| line.contains("verified: ")));
+    lines
+}
+
+#[test]
+fn a_key_ends_make_demo_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = recipe(folder.path()).spawn().expect("script");
+    let lines = shown(&mut child);
+    // Ctrl-Z does nothing, Ctrl-C ends it.
+    let mut keys = child.stdin.take().expect("a pipe");
+    keys.write_all(b"\x1a\x03").expect("a terminal");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{rest:#?}");
+    assert!(rest.iter().any(|line| line.contains("Drained. Every output")), "{rest:#?}");
+}
+
+#[test]
+fn a_signal_to_all_of_make_demo_drains_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = recipe(folder.path()).spawn().expect("script");
+    let keys = child.stdin.take();
+    let lines = shown(&mut child);
+    let make = children(child.id()).into_iter().next().expect("make");
+    let group = rustix::process::Pid::from_raw(make).expect("a process");
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).expect("a group");
+    let rest: Vec<String> = lines.collect();
+    // Make itself dies of a signal that it gets.
+    assert_ne!(child.wait().expect("it ends").code(), Some(0));
+    assert!(rest.iter().any(|line| line.contains("Drained. Every output")), "{rest:#?}");
+    drop(keys);
+}
+
+fn children(parent: u32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
