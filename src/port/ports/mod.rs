@@ -61,6 +61,8 @@ struct Port {
     armed: bool,
     /// When it is looked at without being told.
     poll_at: Option<Nanos>,
+    /// When it was looked at last.
+    polled_at: Nanos,
     /// Sessions that owe their peer an answer, and since when.
     owing: VecDeque<(Nanos, usize)>,
 }
@@ -139,12 +141,17 @@ impl Ports {
             && at <= now
         {
             self.timers.pop();
-            if let Some(Some(session)) = self.sessions.get_mut(index)
-                && session.timer == Some(at)
-            {
-                session.timer = None;
-                self.touch(index);
+            let Some(Some(session)) = self.sessions.get_mut(index) else { continue };
+            if session.timer != Some(at) {
+                continue;
             }
+            session.timer = None;
+            let (port, receives) = (session.port, matches!(session.stage, Stage::Receiving(_)));
+            // What waits in the socket may be what it would report missing.
+            if receives && self.ports[port].as_ref().is_some_and(|port| port.polled_at < now) {
+                self.poll(port, now);
+            }
+            self.touch(index);
         }
         self.answer_touched(now);
         let until = now + TURN;
@@ -305,6 +312,7 @@ impl Ports {
         }
         self.receiver = Some(receiver);
         let Some(Some(port)) = self.ports.get_mut(index) else { return };
+        port.polled_at = now;
         while let Some(&(since, session)) = port.owing.front()
             && (since + OWE_MOST <= now || !any)
         {
@@ -503,6 +511,7 @@ impl Ports {
             doors: None,
             armed,
             poll_at: (!armed).then_some(now + REARM),
+            polled_at: 0,
             owing: VecDeque::new(),
         };
         self.ports[index] = Some(port);

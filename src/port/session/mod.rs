@@ -310,6 +310,7 @@ impl Stage {
                     source,
                     line: usize::MAX,
                     hurries: false,
+                    lossy_until: 0,
                 })))
             }
             Role::Receive(drain) => {
