@@ -54,22 +54,20 @@ pub fn redact_stream_id(stream_id: &str) -> Cow<'_, str> {
 /// # Errors
 /// A place whose secret was never set.
 pub(super) fn restore(written: RawUrl, stored: Option<&RawUrl>) -> Result<RawUrl, FieldError> {
-    let hidden: Vec<_> =
-        places(&written.0).into_iter().filter(|place| &written.0[place.at.clone()] == HIDDEN).collect();
-    if hidden.is_empty() {
-        return Ok(written);
-    }
     let stored = stored.map_or("", RawUrl::reveal);
-    let known = places(stored);
+    let (asked, known) = (places(&written.0), places(stored));
     let (mut whole, mut end) = (String::new(), 0);
-    for place in hidden {
-        let secret =
-            known.iter().find(|known| known.name == place.name).map(|known| &stored[known.at.clone()]);
-        let Some(secret) = secret.filter(|secret| *secret != HIDDEN) else {
-            let msg = format!(
-                "{HIDDEN} stands for a secret that is stored, and no {} is: write it out",
-                place.name
-            );
+    for (index, place) in asked.iter().enumerate().filter(|(_, place)| &written.0[place.at.clone()] == HIDDEN)
+    {
+        let nth = asked[..index].iter().filter(|before| before.name == place.name).count();
+        let same = known.iter().filter(|known| known.name == place.name).nth(nth);
+        let Some(secret) = same.map(|same| &stored[same.at.clone()]).filter(|secret| *secret != HIDDEN)
+        else {
+            // A name that is no word may be a piece of something else.
+            let word = place.name.len() <= 32
+                && place.name.bytes().all(|b| b.is_ascii_lowercase() || b"_ ".contains(&b));
+            let name = if word { place.name } else { "such secret" };
+            let msg = format!("{HIDDEN} stands for a secret that is stored, and no {name} is: write it out");
             return Err(FieldError::value("url", msg));
         };
         whole.push_str(&written.0[end..place.at.start]);
@@ -93,7 +91,7 @@ pub(super) fn is_secret(name: &str) -> bool {
 /// Where a secret stands, never empty, and what it is.
 #[derive(Debug)]
 struct Place<'a> {
-    name: Cow<'a, str>,
+    name: &'a str,
     at: Range<usize>,
 }
 
@@ -103,23 +101,22 @@ fn places(url: &str) -> Vec<Place<'_>> {
     let mut rest = 0;
     if let Some(at) = password(url) {
         rest = at.end;
-        places.push(Place { name: "password".into(), at });
+        places.push(Place { name: "password", at });
     }
     let (path, query) = url[rest..].split_once('?').map_or((&url[rest..], None), |(p, q)| (p, Some(q)));
     if let Some(at) = stream_key(url, path, query) {
-        places.push(Place { name: "stream key".into(), at: rest + at..rest + path.len() });
+        places.push(Place { name: "stream key", at: rest + at..rest + path.len() });
     }
     let mut start = rest + path.len() + 1;
     for option in query.into_iter().flat_map(|q| q.split('&')) {
         if let Some((name, value)) = option.split_once('=').filter(|(_, value)| !value.is_empty()) {
             let value_at = start + name.len() + 1;
             if is_secret(name) {
-                places.push(Place { name: name.into(), at: value_at..start + option.len() });
+                places.push(Place { name, at: value_at..start + option.len() });
             } else if matches!(name, "streamid" | "srt_streamid") {
                 let (decoded, origins) = decode(value);
-                let secrets = stream_id_secrets(&decoded).into_iter().enumerate();
-                places.extend(secrets.map(|(nth, at)| Place {
-                    name: format!("password {nth} in the stream id").replace(" 0 ", " ").into(),
+                places.extend(stream_id_secrets(&decoded).into_iter().map(|at| Place {
+                    name: "password in the stream id",
                     at: value_at + origins[at.start]..value_at + origins[at.end],
                 }));
             }
@@ -297,6 +294,15 @@ mod tests {
         fn anything_is_accepted_and_a_second_pass_changes_nothing(url in "\\PC{0,40}") {
             let once = redact(&url).into_owned();
             prop_assert_eq!(redact(&once), once.as_str());
+        }
+
+        #[test]
+        fn what_is_hidden_comes_back(
+            url in "(srt|rtsp|rtmp)://([a-z]{0,2}:?[a-z:@/?%é]{0,4}@)?[a-z:0-9]{0,3}(/[a-z]{0,2}){0,3}(\\?((passphrase|streamid|token|x)=((read:|#!::)?[a-zé:,=@%0-9]{0,8})&?){0,3})?"
+        ) {
+            let stored = RawUrl::from(url.as_str());
+            let back = restore(RawUrl::from(redact(&url)), Some(&stored));
+            prop_assert_eq!(back.map(|back| back.reveal().to_owned()), Ok(url));
         }
 
         #[test]
