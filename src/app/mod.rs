@@ -180,6 +180,7 @@ fn defaults(config: &Config, own: Vec<SocketAddr>) -> Defaults {
         reconnect_cap: config.reconnect.cap,
         jitter: config.reconnect.jitter,
         fatal_retry: config.reconnect.fatal_retry,
+        max_sessions: config.max_sessions,
         cookie: CookieSecret::new(random()),
     }
 }

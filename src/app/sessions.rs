@@ -40,7 +40,8 @@ pub(crate) enum Meeting {
 
 /// Plans the sessions of an input, whose peers ask for `name` unless the url has another.
 pub(super) async fn receive(srt: &SrtInput, name: &str, defaults: &Defaults) -> Result<Plan, DialError> {
-    let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth: Bandwidth::Unlimited };
+    let conduct =
+        Conduct { idle_timeout: srt.link.idle_timeout, bandwidth: Bandwidth::Unlimited, window: srt.window };
     let replace = srt.takeover == Takeover::Replace;
     let (plan, _) = plan(&srt.link, name, defaults, conduct, false, (1, replace)).await?;
     Ok(plan)
@@ -59,8 +60,8 @@ pub(super) async fn send(
             Bandwidth::Relative { input: rate.unwrap_or(0), minimum: least, overhead: overhead.into() }
         }
     };
-    let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth };
-    let most = srt.max_sessions.map_or(SESSIONS, |most| most as usize);
+    let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth, window: WINDOW };
+    let most = srt.max_sessions.map_or(defaults.max_sessions, |most| most as usize);
     plan(&srt.link, name, defaults, conduct, true, (most, false)).await
 }
 
@@ -72,7 +73,7 @@ async fn plan(
     sends: bool,
     (max_sessions, replace): (usize, bool),
 ) -> Result<(Plan, Option<Route>), DialError> {
-    let settings = settings(link, sends)?;
+    let settings = Settings { window: conduct.window, ..settings(link, sends)? };
     let passphrase = link.crypto.as_ref().map(passphrase).transpose()?;
     let (dial, rendezvous) = match &link.end {
         SrtEnd::Caller(dial) => (dial, false),
@@ -168,7 +169,7 @@ fn local_address(dial: &SrtDial, peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(dial.local_address.unwrap_or(any), dial.local_port.unwrap_or(0))
 }
 
-/// Readers of one output at the same time, where the url does not say.
-const SESSIONS: usize = 1_000;
+/// Packets that a sender offers to hold, which it is never sent; libsrt's.
+const WINDOW: u32 = 8_192;
 /// Receive buffer of a port: acknowledgements of a thousand peers, or a second of a 100 Mb/s publisher.
 const PORT_BUFFER: usize = 16 << 20;

@@ -15,9 +15,9 @@ use crate::hub::{FeedWriter, Lane, StreamKey};
 use crate::media::Nanos;
 use crate::net::PortOptions;
 use crate::telemetry::{InputStats, OutputStats};
+use crate::wire::srt::Bandwidth;
 use crate::wire::srt::crypto::Passphrase;
 use crate::wire::srt::handshake::{CookieSecret, Dial, Settings};
-use crate::wire::srt::{Bandwidth, Seq};
 
 pub use ports::Ports;
 
@@ -97,6 +97,8 @@ pub struct Conduct {
     pub idle_timeout: Duration,
     /// Cap of what a sender sends.
     pub bandwidth: Bandwidth,
+    /// Packets that a receiver holds at the most (the flow window that it offers).
+    pub window: u32,
 }
 
 /// What a session moves.
@@ -159,9 +161,4 @@ pub enum NoticeKind {
     },
     /// A peer dialled in, or was turned away, or left: in words.
     Peer(String),
-}
-
-/// The least and first sequence number of a call, where nothing else is asked for.
-pub fn initial(random: u32) -> Seq {
-    Seq::new(random)
 }

@@ -24,7 +24,7 @@ use crate::net::{self, HostPolicy, Route, clock};
 use crate::port::{self, Owner};
 use crate::store::{
     Delay, FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots,
-    SrtInput, Store,
+    SrtInput, Store, reader_of,
 };
 use crate::supervise::{
     Action, Attempt, Backoff, Class, DialBudget, Event, Grant, Keeper, Nanos, Policy, Role,
@@ -43,6 +43,8 @@ pub struct Defaults {
     pub(super) reconnect_cap: Duration,
     pub(super) jitter: f64,
     pub(super) fatal_retry: Option<Duration>,
+    /// Peers that may read one output at the same time.
+    pub(super) max_sessions: usize,
     /// The secret of SYN cookies on SRT ports.
     pub(super) cookie: CookieSecret,
 }
@@ -206,7 +208,12 @@ impl Director {
         match command {
             Command::CreateInput { draft, reply } => {
                 let made = self.store.create_input(draft, clock::wall());
-                drop(reply.send(made.map(|spec| self.add_input(&spec))));
+                drop(reply.send(made.map(|spec| {
+                    let card = self.add_input(&spec);
+                    let reader = self.store.output(spec.id, reader_of(spec.id)).cloned();
+                    reader.and_then(|reader| self.add_output(&reader));
+                    card
+                })));
             }
             Command::PatchInput { id, patch, reply } => {
                 let changed = self.store.patch_input(id, patch, clock::wall());
@@ -215,6 +222,10 @@ impl Director {
                     let card = self.board.input(id).ok_or_else(gone)?;
                     card.card.set_spec(Arc::clone(&change.after));
                     self.keeper.adopt(Id::Input(id), self.input_policy(&change.after));
+                    if change.before.srt_port.is_some() && change.after.srt_port.is_none() {
+                        self.forget(Id::Output(id, reader_of(id)));
+                        self.board.remove_output(id, reader_of(id));
+                    }
                     if restart {
                         self.restart(Id::Input(id), change.after.desired);
                     }

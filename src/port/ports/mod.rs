@@ -463,7 +463,14 @@ impl Ports {
             Some(visit) => {
                 match &session.stage {
                     Stage::Sending(sending) => sending.source.stats.sessions.remove(visit.card.id),
-                    Stage::Receiving(receiving) => receiving.drain.stats.sessions.remove(visit.card.id),
+                    Stage::Receiving(receiving) => {
+                        let stats = &receiving.drain.stats;
+                        let shown = stats.srt.stats();
+                        if shown.is_some_and(|shown| Arc::ptr_eq(&shown, &session.stats)) {
+                            stats.srt.show(None);
+                        }
+                        stats.sessions.remove(visit.card.id)
+                    }
                     Stage::Dialling(_) => None,
                 };
                 self.tell(owner, attempt, NoticeKind::Peer(format!("{} left: {}", session.peer, end.reason)));

@@ -119,6 +119,9 @@ impl Ports {
             }
         };
         self.reply(index, request.from, &answer);
+        if let Role::Receive(drain) = &of {
+            drain.stats.srt.show(Some(Arc::clone(&stats)));
+        }
         let mut session = Session::new((owner, attempt), (index, id, request.from), stage, stats);
         let visit = Visit { card, asked_as: request.peer, answer };
         session.visit = Some(Box::new(visit));

@@ -330,7 +330,7 @@ impl Stage {
                     tied_at: agreed.peer_clock.at,
                     tied_timestamp: agreed.peer_clock.timestamp,
                     latency: ms(agreed.receive_latency),
-                    capacity: WINDOW,
+                    capacity: conduct.window,
                     idle_timeout: conduct.idle_timeout,
                 };
                 let receiver = Receiver::new(&config, now);
@@ -339,6 +339,7 @@ impl Stage {
                     keys,
                     drain,
                     passphrase,
+                    window: conduct.window,
                     awaited: None,
                     reply: Vec::new(),
                     control: Vec::new(),
@@ -394,7 +395,5 @@ fn level(cell: &telemetry::Spread, value: u32) {
     cell.set(value, min, avg, cell.max.load(Relaxed).max(value));
 }
 
-/// The flow window that we offer, in packets; libsrt's.
-pub(super) const WINDOW: u32 = 8192;
 /// A full datagram of a lane.
 const PAYLOAD: usize = 1316;

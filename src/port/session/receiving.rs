@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use super::{End, Reaction, WINDOW, level, spread};
+use super::{End, Reaction, level, spread};
 use crate::media::Nanos;
 use crate::port::Drain;
 use crate::telemetry::{Rate, SrtStats};
@@ -17,6 +17,8 @@ pub(in crate::port) struct Receiving {
     pub(super) keys: Option<ReceiveKeys>,
     pub(in crate::port) drain: Drain,
     pub(super) passphrase: Option<Passphrase>,
+    /// Packets that it holds at the most.
+    pub(super) window: u32,
     /// A KMREQ that waits for its key to be derived.
     pub(super) awaited: Option<Vec<u8>>,
     /// A KMRSP that is to be sent.
@@ -95,7 +97,7 @@ impl Receiving {
         stats.rtt_var_us.store((self.receiver.rtt().variance() / 1000) as u32, Relaxed);
         let (held, span) = self.receiver.held();
         stats.in_flight.store(held as u32, Relaxed);
-        stats.window.store(WINDOW.saturating_sub(held as u32), Relaxed);
+        stats.window.store(self.window.saturating_sub(held as u32), Relaxed);
         level(&stats.buffer_ms, (span / 1_000_000) as u32);
         stats.drift_us.store((self.receiver.drift() / 1000) as i32, Relaxed);
         rate.update(now, got.bytes)
