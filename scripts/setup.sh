@@ -97,8 +97,10 @@ build() {
 }
 
 peers() {
-    apt_install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad} multicat \
-        iproute2 ethtool nftables jq curl procps
+    apt_install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad} multicat srt-tools \
+        iproute2 ethtool nftables strace jq curl procps
+    # Its sister over GnuTLS does as well, and the two exclude each other.
+    [ -e /usr/include/srt/srt.h ] || apt_install gcc libc6-dev libsrt-openssl-dev
 }
 
 case ${1-} in

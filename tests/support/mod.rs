@@ -11,6 +11,8 @@ mod flow;
 mod marks;
 mod netns;
 mod peer;
+mod proxy;
+mod srt;
 mod udp;
 
 use std::fmt::Write as _;
@@ -27,7 +29,9 @@ pub(crate) use flow::{Flow, loopable};
 pub(crate) use marks::{between, holds, knock, mark};
 pub(crate) use netns::{Netns, connect};
 pub(crate) use peer::Peer;
-pub(crate) use udp::{Receiver, Sender, free_port, send_paced};
+pub(crate) use proxy::{Path as NetworkPath, Proxy};
+pub(crate) use srt::{End, Giver, LATENCY, Taker, Tool, mediamtx, newer_libsrt};
+pub(crate) use udp::{Receiver, Sender, free_port, pace, send_paced};
 
 /// How long anything that must happen may take on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

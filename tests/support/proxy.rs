@@ -25,12 +25,11 @@ pub(crate) struct Path {
     pub(crate) jitter: Duration,
     /// Where the fates begin.
     pub(crate) seed: u64,
-    /// Added to every sequence number on the way to the server and taken off on the way back, so that both ends see
-    /// their numbers wrap whatever they started with. Only for streams without encryption: its key stream depends
-    /// on the number.
-    pub(crate) shift_sequence: u32,
-    /// Added to every timestamp in both directions, microseconds.
-    pub(crate) shift_time: u32,
+    /// The server sees the client's sequence numbers begin with this one, and the client sees its own come back, so
+    /// that they wrap for the server when a test wants it. Only without encryption: its key stream depends on them.
+    pub(crate) first_sequence: Option<u32>,
+    /// Added to every timestamp in both directions, microseconds: clocks of 32 bits that wrap when a test wants it.
+    pub(crate) ahead: u32,
 }
 
 /// What passed and what did not. Written while the proxy runs.
@@ -140,6 +139,8 @@ struct Relay {
     path: Path,
     traffic: Arc<Traffic>,
     client: Option<SocketAddr>,
+    /// What is added to sequence numbers on the way to the server, once a handshake has told.
+    shift: u32,
     ways: [Way; 2],
     parcels: BinaryHeap<Reverse<Parcel>>,
     entered: u64,
@@ -154,7 +155,7 @@ impl Relay {
         };
         let ways = [way(true), way(false)];
         let parcels = BinaryHeap::new();
-        Self { near, far, path, traffic, client: None, ways, parcels, entered: 0 }
+        Self { near, far, path, traffic, client: None, shift: 0, ways, parcels, entered: 0 }
     }
 
     fn run(&mut self, shared: &Shared) {
@@ -198,14 +199,17 @@ impl Relay {
             let mut bytes = buffer[..length].to_vec();
             let fate = self.decide(way, &bytes);
             if let (Some(delay), false) = (fate, dead) {
-                if self.path.shift_sequence != 0 || self.path.shift_time != 0 {
-                    let shift = self.path.shift_sequence;
-                    let by = if self.ways[way].outward { shift } else { shift.wrapping_neg() };
-                    rewrite(&mut bytes, by, self.path.shift_time);
+                let outward = self.ways[way].outward;
+                if let (Some(first), true) = (self.path.first_sequence, outward && is_handshake(&bytes)) {
+                    self.shift = first.wrapping_sub(word(&bytes, 24));
                 }
+                rewrite(
+                    &mut bytes,
+                    if outward { self.shift } else { self.shift.wrapping_neg() },
+                    self.path.ahead,
+                );
                 self.entered += 1;
                 let due = Instant::now() + delay;
-                let outward = self.ways[way].outward;
                 self.parcels.push(Reverse(Parcel { due, number: self.entered, outward, bytes }));
             }
         }
@@ -261,7 +265,7 @@ fn is_handshake(bytes: &[u8]) -> bool {
 
 /// Moves what counts in a packet: sequence numbers by `by`, the timestamp by `time`.
 fn rewrite(bytes: &mut [u8], by: u32, time: u32) {
-    if bytes.len() < 16 {
+    if bytes.len() < 16 || (by, time) == (0, 0) {
         return;
     }
     change(bytes, 8, |word| word.wrapping_add(time));
@@ -275,6 +279,10 @@ fn rewrite(bytes: &mut [u8], by: u32, time: u32) {
         (true, 3 | 7) => (16..bytes.len() / 4 * 4).step_by(4).for_each(|at| change(bytes, at, shifted)),
         _ => {}
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
 fn change(bytes: &mut [u8], at: usize, new: impl Fn(u32) -> u32) {

@@ -175,14 +175,7 @@ impl Sender {
 
     /// Sends these datagrams at `mbps`, and returns when the last one has left.
     pub(crate) fn send_all_paced<'a>(&mut self, datagrams: impl IntoIterator<Item = &'a [u8]>, mbps: f64) {
-        let start = Instant::now();
-        let mut sent = 0;
-        for datagram in datagrams {
-            let due = start + Duration::from_secs_f64(sent as f64 * 8.0 / (mbps * 1e6));
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            self.send(datagram);
-            sent += datagram.len();
-        }
+        pace(datagrams, mbps, |datagram| self.send(datagram));
     }
 
     /// Sends `body` at `mbps` in datagrams of `size` bytes, with mark `2 * turn` in front and the next one behind,
@@ -199,6 +192,22 @@ impl Sender {
 /// Sends `bytes` to `to` in datagrams of `size` bytes at `mbps`, and returns when the last one has left.
 pub(crate) fn send_paced(to: SocketAddr, bytes: &[u8], size: usize, mbps: f64) {
     Sender::new(to).send_paced(bytes, size, mbps);
+}
+
+/// Hands these datagrams over at `mbps`, and returns after the last one.
+pub(crate) fn pace<'a>(
+    datagrams: impl IntoIterator<Item = &'a [u8]>,
+    mbps: f64,
+    mut send: impl FnMut(&'a [u8]),
+) {
+    let start = Instant::now();
+    let mut sent = 0;
+    for datagram in datagrams {
+        let due = start + Duration::from_secs_f64(sent as f64 * 8.0 / (mbps * 1e6));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        send(datagram);
+        sent += datagram.len();
+    }
 }
 
 /// A UDP and TCP port of 127.0.0.1 that nobody uses now.
