@@ -19,7 +19,8 @@ use crate::wire::srt::crypto::{
 };
 use crate::wire::srt::handshake::{Agreed, Caller, Flags, Progress, Refusal};
 use crate::wire::srt::{
-    Control, HEADER, Packet, Receiver, ReceiverConfig, Sender, SenderConfig, SocketId, Spread, UserKind,
+    Control, HEADER, KeyFlag, Packet, Receiver, ReceiverConfig, Sender, SenderConfig, SocketId, Spread,
+    UserKind,
 };
 
 pub(super) use receiving::Receiving;
@@ -96,6 +97,13 @@ pub(super) enum Reaction {
 pub(super) struct End {
     pub(super) reason: String,
     pub(super) retryable: bool,
+}
+
+/// How often the key of the data packets changed.
+#[derive(Default)]
+struct Refreshes {
+    flag: KeyFlag,
+    count: u32,
 }
 
 /// What was added to the counters of the owner so far.
@@ -282,10 +290,11 @@ impl Stage {
                         retryable: false,
                     });
                 }
-                if agreed.payload_most < PAYLOAD {
+                // srt-rs names its payload size where others name that of the whole packet.
+                if usize::from(agreed.mss) < PAYLOAD {
                     let reason = format!(
-                        "the peer takes {} bytes of payload in a packet (MSS {}), a datagram has {PAYLOAD}",
-                        agreed.payload_most, agreed.mss
+                        "the peer takes packets of {} bytes at the most (MSS), a datagram alone has {PAYLOAD}",
+                        agreed.mss
                     );
                     return Err(End { reason, retryable: false });
                 }
@@ -311,6 +320,7 @@ impl Stage {
                     line: usize::MAX,
                     hurries: false,
                     lossy_until: 0,
+                    refreshes: Refreshes::default(),
                 })))
             }
             Role::Receive(drain) => {
@@ -340,11 +350,21 @@ impl Stage {
                     drain,
                     passphrase,
                     window: conduct.window,
+                    refreshes: Refreshes::default(),
                     awaited: None,
                     reply: Vec::new(),
                     control: Vec::new(),
                 })))
             }
+        }
+    }
+}
+
+impl Refreshes {
+    fn note(&mut self, flag: KeyFlag) {
+        if flag != self.flag {
+            self.count += u32::from(self.flag != KeyFlag::Clear);
+            self.flag = flag;
         }
     }
 }

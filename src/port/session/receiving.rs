@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use super::{End, Reaction, level, spread};
+use super::{End, Reaction, Refreshes, level, spread};
 use crate::media::Nanos;
 use crate::port::Drain;
 use crate::telemetry::{Rate, SrtStats};
@@ -19,6 +19,7 @@ pub(in crate::port) struct Receiving {
     pub(super) passphrase: Option<Passphrase>,
     /// Packets that it holds at the most.
     pub(super) window: u32,
+    pub(super) refreshes: Refreshes,
     /// A KMREQ that waits for its key to be derived.
     pub(super) awaited: Option<Vec<u8>>,
     /// A KMRSP that is to be sent.
@@ -30,9 +31,17 @@ impl Receiving {
     pub(super) fn data(&mut self, header: &[u8; HEADER], payload: &[u8], arrival: Nanos) -> Reaction {
         match &self.keys {
             None => self.receiver.handle_data(header, payload, arrival, accept_clear),
-            Some(keys) => self.receiver.handle_data(header, payload, arrival, |fields, header, payload| {
-                keys.open(header, fields.key, payload)
-            }),
+            Some(keys) => {
+                let refreshes = &mut self.refreshes;
+                self.receiver.handle_data(header, payload, arrival, |fields, header, payload| {
+                    let opened = keys.open(header, fields.key, payload)?;
+                    // One that is sent again keeps the key of its first sending.
+                    if !fields.retransmitted {
+                        refreshes.note(fields.key);
+                    }
+                    Some(opened)
+                })
+            }
         }
         Reaction::Answer
     }
@@ -93,6 +102,7 @@ impl Receiving {
         ] {
             cell.store(value, Relaxed);
         }
+        stats.key_refreshes.store(self.refreshes.count, Relaxed);
         spread(&stats.rtt_us, &got.rtt);
         stats.rtt_var_us.store((self.receiver.rtt().variance() / 1000) as u32, Relaxed);
         let (held, span) = self.receiver.held();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{End, PAYLOAD, Reaction, Told, level, spread};
+use super::{End, PAYLOAD, Reaction, Refreshes, Told, level, spread};
 use crate::hub::Lane;
 use crate::media::Nanos;
 use crate::net::{clock, random};
@@ -23,6 +23,7 @@ pub(in crate::port) struct Sending {
     pub(in crate::port) hurries: bool,
     /// Losses were reported, and count as the path's nature until then.
     pub(super) lossy_until: Nanos,
+    pub(super) refreshes: Refreshes,
 }
 
 impl Sending {
@@ -41,6 +42,7 @@ impl Sending {
             let Some(header) = self.sender.header(position + index as u64, arrival, length, flag, now) else {
                 continue;
             };
+            self.refreshes.note(flag);
             let key = self.keys.as_ref().and_then(|keys| keys.key(flag));
             outbox.data(to, header, Payload::New(index), key);
         }
@@ -148,6 +150,7 @@ impl Sending {
             skipped: sent.skipped,
             acknowledged: sent.acknowledged,
         };
+        stats.key_refreshes.store(self.refreshes.count, Relaxed);
         spread(&stats.rtt_us, &sent.rtt);
         stats.rtt_var_us.store((self.sender.rtt().variance() / 1000) as u32, Relaxed);
         stats.in_flight.store(self.sender.in_flight() as u32, Relaxed);
