@@ -21,15 +21,15 @@ fn address() -> SocketAddr {
     "192.0.2.7:40000".parse().unwrap()
 }
 
-fn passphrase(text: &str) -> Passphrase {
+pub(super) fn passphrase(text: &str) -> Passphrase {
     Passphrase::new(text).unwrap()
 }
 
-fn offer(text: &str) -> Offer {
+pub(super) fn offer(text: &str) -> Offer {
     Offer::new(&passphrase(text), [0x3C; 48])
 }
 
-fn dial() -> Dial {
+pub(super) fn dial() -> Dial {
     Dial {
         settings: Settings::default(),
         local: Local { socket: CALLER, first: FIRST, started: 0 },
@@ -45,7 +45,7 @@ fn listener(settings: Settings) -> Listener {
     Listener::new(settings, CookieSecret::new([5; 32]), 0)
 }
 
-fn packet(datagram: &[u8]) -> Packet<'_> {
+pub(super) fn packet(datagram: &[u8]) -> Packet<'_> {
     Packet::parse(datagram).expect("a packet of our own")
 }
 
@@ -137,6 +137,7 @@ fn talk(caller: &mut Caller, port: &mut Port, lost: impl Fn(u32) -> bool) -> Res
                 now += 20 * MS;
                 match caller.handle(&packet(&answer), now) {
                     Progress::Waiting => continue,
+                    Progress::Derive(_) => unreachable!("only in a rendezvous"),
                     Progress::Connected(agreed) => return Ok(*agreed),
                     Progress::Refused(refusal) => return Err(refusal),
                 }
@@ -168,7 +169,7 @@ fn carries(sender: &SendKeys, receiver: &ReceiveKeys) -> bool {
     receiver.open(&header, KeyFlag::Even, &mut sealed[..length]) == Some(188) && sealed[..188] == [0x47; 188]
 }
 
-fn assert_secured(one: &Agreed, other: &Agreed, cipher: Cipher, length: KeyLength) {
+pub(super) fn assert_secured(one: &Agreed, other: &Agreed, cipher: Cipher, length: KeyLength) {
     for (from, to) in [(one, other), (other, one)] {
         let (sender, receiver) = (from.security.sender.as_ref(), to.security.receiver.as_ref());
         let (sender, receiver) = (sender.expect("keys to send"), receiver.expect("keys to receive"));
