@@ -317,6 +317,22 @@ mod tests {
         }
     }
 
+    /// The message of a libsrt peer, made again from what is in it.
+    #[test]
+    fn a_message_is_what_libsrt_writes() {
+        let datagram = include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/testdata/srt/libsrt-1.5.1-aes192-conclusion.bin"
+        ));
+        let start = datagram.windows(3).position(|three| three == [0x12, 0x20, 0x29]).unwrap();
+        let message = &datagram[start..];
+        let read = KeyMaterial::parse(message).unwrap();
+        let kek = derive(&Passphrase::new("opensesame!").unwrap(), read.salt);
+        let even = read.unwrap(&kek).unwrap().even.unwrap();
+        let ours = write(&kek, Cipher::Ctr, KeyLength::Aes192, &Announced::One(KeyFlag::Even, &even));
+        assert_eq!(ours, message);
+    }
+
     #[test]
     fn another_passphrase_unwraps_nothing() {
         for length in LENGTHS {

@@ -37,4 +37,6 @@ pub enum Progress {
 const RETRY: Nanos = 250_000_000;
 
 #[cfg(test)]
+mod captured;
+#[cfg(test)]
 mod tests;
