@@ -55,6 +55,43 @@ fn damaged_rtp_breaks_no_order() {
     }
 }
 
+#[test]
+fn damaged_srt_handshakes_break_no_machine() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let fixture = |name: &str| {
+        let path = format!("{}/testdata/srt/{name}", env!("CARGO_MANIFEST_DIR"));
+        fs::read(path).expect("a captured handshake")
+    };
+    // as libsrt sent them: the bodies after 16 bytes of header
+    let names = [
+        "libsrt-1.5.1-aes128-conclusion.bin",
+        "libsrt-1.5.1-aes128-accepted.bin",
+        "libsrt-1.5.1-induced.bin",
+    ];
+    let mut bodies: Vec<Vec<u8>> = names.map(|name| fixture(name)[16..].to_vec()).into();
+    bodies.extend(entries::srt_handshake::samples().map(|datagram| datagram[16..].to_vec()));
+    for round in 0..ROUNDS {
+        let mut body = bodies[round % bodies.len()].clone();
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut body);
+        }
+        entries::srt_handshake::handshake(&[&[random.below(4) as u8], body.as_slice()].concat());
+        // the key message is the last block of a conclusion
+        let message = body.windows(3).position(|three| three == [0x12, 0x20, 0x29]);
+        entries::srt_handshake::key_material(&body[message.unwrap_or(0)..]);
+        entries::srt_handshake::stream_id(&body[random.below(body.len() + 1)..]);
+
+        let mut datagrams = Vec::new();
+        for _ in 0..random.below(8) {
+            let datagram = [&[0x80, 0][..], &[0; 14], &body].concat();
+            let words = datagram.len() / 4 - random.below(2);
+            datagrams.extend([random.below(40) as u8, random.below(3) as u8, words as u8]);
+            datagrams.extend(&datagram[..4 * words]);
+        }
+        entries::srt_handshake::listener(&datagrams);
+    }
+}
+
 /// xorshift64.
 struct Random(u64);
 
@@ -64,6 +101,27 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % end.max(1) as u64) as usize
+    }
+
+    /// What a peer that means ill does to fields of two and four bytes.
+    fn damage_words(&mut self, body: &mut Vec<u8>) {
+        if body.is_empty() {
+            return;
+        }
+        let at = self.below(body.len());
+        match self.below(6) {
+            0 => body[at] ^= 1 << self.below(8),
+            1 => body[at] = [0, 0xff, 0x7f, 0x80][self.below(4)],
+            2 => body.truncate(at),
+            3 => drop(body.drain(at / 4 * 4..(at / 4 * 4 + 4).min(body.len()))),
+            4 => {
+                drop(body.splice(at / 4 * 4..at / 4 * 4, [0, self.below(10) as u8, 0, self.below(20) as u8]))
+            }
+            _ => {
+                let tail = body[at / 4 * 4..].to_vec();
+                body.extend(tail.into_iter().take(200));
+            }
+        }
     }
 
     /// What networks, tuners and broken muxers do to a stream.

@@ -3,4 +3,5 @@
 
 pub mod rewrite;
 pub mod rtp;
+pub mod srt_handshake;
 pub mod ts;
