@@ -2,12 +2,12 @@
 //! its turn. Decides who shares a socket and a line, and when each is walked.
 
 mod lines;
+mod sockets;
 mod visitors;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,16 +16,17 @@ use tokio::sync::mpsc;
 use super::deriver::Deriver;
 use super::listener::Doors;
 use super::outbox::Outbox;
-use super::session::{Dialling, End, Reaction, Session, Stage};
+use super::session::{Dialler, Dialling, End, Reaction, Session, Stage};
 use super::{Call, Command, Listen, Notice, NoticeKind, Owner, Role};
 use crate::hub::{Schedule, StreamKey, Timetable, Wakes};
 use crate::media::Nanos;
-use crate::net::{PortOptions, PortSocket, Receiver, Token, clock, random};
+use crate::net::{Receiver, Token, clock, random};
 use crate::telemetry::ShardStats;
-use crate::wire::srt::handshake::{Agreed, Caller, Request};
+use crate::wire::srt::handshake::{Agreed, Caller, Rendezvous, Request};
 use crate::wire::srt::{Packet, SocketId};
 
 use lines::Line;
+use sockets::Port;
 
 /// The SRT sessions of one shard.
 pub struct Ports {
@@ -47,24 +48,6 @@ pub struct Ports {
     wakes: Wakes,
     notices: mpsc::Sender<Notice>,
     stats: Arc<ShardStats>,
-}
-
-/// One UDP socket with its sessions.
-struct Port {
-    socket: PortSocket,
-    options: PortOptions,
-    by_id: HashMap<SocketId, usize>,
-    /// Sessions that dialled in, by who asked, to know repeated requests.
-    visits: HashMap<(SocketAddr, SocketId), usize>,
-    doors: Option<Box<Doors>>,
-    /// The poller will tell when it becomes readable.
-    armed: bool,
-    /// When it is looked at without being told.
-    poll_at: Option<Nanos>,
-    /// When it was looked at last.
-    polled_at: Nanos,
-    /// Sessions that owe their peer an answer, and since when.
-    owing: VecDeque<(Nanos, usize)>,
 }
 
 enum Holding {
@@ -221,19 +204,27 @@ impl Ports {
 
     fn call(&mut self, call: Call, now: Nanos) {
         self.close(call.owner, now);
-        let Call { owner, attempt, port, peer, passphrase, mut dial, rendezvous: _, conduct, role } = call;
+        let Call { owner, attempt, port, peer, passphrase, mut dial, rendezvous, conduct, role } = call;
         let port = match self.port(port, now) {
             Ok(port) => port,
             Err(kind) => return self.tell(owner, attempt, kind),
         };
+        if let (true, Some(_), Err(kind)) = (rendezvous, &passphrase, self.start_deriver()) {
+            self.tell(owner, attempt, kind);
+            return self.drop_if_unused(port);
+        }
         let local = self.free_id(port);
         dial.local.socket = local;
         let stats = match &role {
             Role::Send(source) => source.stats.srt.open(),
             Role::Receive(drain) => drain.stats.srt.open(),
         };
-        let caller = Caller::new(dial, now);
-        let stage = Stage::Dialling(Box::new(Dialling { caller, role, conduct, passphrase }));
+        let dialler = if rendezvous {
+            Dialler::Rendezvous(Rendezvous::new(dial, u32::from_ne_bytes(random()), now))
+        } else {
+            Dialler::Caller(Caller::new(dial, now))
+        };
+        let stage = Stage::Dialling(Box::new(Dialling { dialler, role, conduct, passphrase }));
         let index = self.admit(Session::new((owner, attempt), (port, local, peer), stage, stats));
         self.holdings.insert(owner, Holding::Call(index));
         self.touch(index);
@@ -247,15 +238,9 @@ impl Ports {
             Ok(index) => index,
             Err(kind) => return self.tell(owner, attempt, kind),
         };
-        if listen.passphrase.is_some() && self.deriver.is_none() {
-            match Deriver::start(Arc::clone(&self.wakes.bell)) {
-                Ok(deriver) => self.deriver = Some(deriver),
-                Err(error) => {
-                    let reason = format!("cannot start a thread for keys: {error}");
-                    self.tell(owner, attempt, NoticeKind::Failed { reason, retryable: true });
-                    return self.drop_if_unused(index);
-                }
-            }
+        if let (Some(_), Err(kind)) = (&listen.passphrase, self.start_deriver()) {
+            self.tell(owner, attempt, kind);
+            return self.drop_if_unused(index);
         }
         let Some(Some(port)) = self.ports.get_mut(index) else { return };
         let local = port.socket.local_addr();
@@ -290,44 +275,16 @@ impl Ports {
         }
     }
 
-    /// Takes what waits in a port's socket.
-    fn poll(&mut self, index: usize, now: Nanos) {
-        let mut receiver = self.receiver.take().unwrap_or_else(|| Box::new(Receiver::new()));
-        let mut any = false;
-        for _ in 0..BATCHES {
-            let Some(Some(port)) = self.ports.get(index) else { break };
-            // An error of the socket is one of a peer that is gone: its session finds out by silence.
-            let count = receiver.receive(&port.socket).unwrap_or(0);
-            any |= count > 0;
-            for i in 0..count {
-                let message = receiver.message(i);
-                let Some(from) = message.from else { continue };
-                for datagram in message.datagrams() {
-                    self.take(index, from, datagram, message.arrival, now);
-                }
-            }
-            if count < FULL_BATCH {
-                break;
-            }
+    /// Whoever answers a peer's key message needs the thread that derives keys.
+    fn start_deriver(&mut self) -> Result<(), NoticeKind> {
+        if self.deriver.is_none() {
+            let deriver = Deriver::start(Arc::clone(&self.wakes.bell)).map_err(|error| {
+                let reason = format!("cannot start a thread for keys: {error}");
+                NoticeKind::Failed { reason, retryable: true }
+            })?;
+            self.deriver = Some(deriver);
         }
-        self.receiver = Some(receiver);
-        let Some(Some(port)) = self.ports.get_mut(index) else { return };
-        port.polled_at = now;
-        while let Some(&(since, session)) = port.owing.front()
-            && (since + OWE_MOST <= now || !any)
-        {
-            port.owing.pop_front();
-            self.touched.push(session);
-        }
-        // While packets come it is looked at from time to time; the poller tells when they come again.
-        port.poll_at = any.then(|| (now / POLL + 1) * POLL);
-        if !any && !port.armed {
-            let token = Token(index as u64 | Wakes::OURS);
-            port.armed = self.wakes.sockets.rearm(port.socket.as_fd(), token).is_ok();
-            if !port.armed {
-                port.poll_at = Some(now + REARM);
-            }
-        }
+        Ok(())
     }
 
     fn take(&mut self, index: usize, from: SocketAddr, datagram: &[u8], arrival: Nanos, now: Nanos) {
@@ -343,13 +300,29 @@ impl Ports {
             return;
         }
         // A stamp of the kernel may be a little ahead of the moment that this walk began with.
-        match session.handle(datagram, arrival.min(now)) {
+        let reaction = session.handle(datagram, arrival.min(now));
+        self.react(at, reaction, now);
+    }
+
+    fn react(&mut self, at: usize, reaction: Reaction, now: Nanos) {
+        let Some(Some(session)) = self.sessions.get(at) else { return };
+        match reaction {
             Reaction::None => {}
-            Reaction::Owes => port.owing.push_back((now, at)),
+            Reaction::Owes => {
+                if let Some(Some(port)) = self.ports.get_mut(session.port) {
+                    port.owing.push_back((now, at));
+                }
+            }
             Reaction::Answer => self.touch(at),
+            Reaction::Repeat => {
+                let (port, peer) = (session.port, session.peer);
+                if let Some(agreement) = session.agreement().map(<[u8]>::to_vec) {
+                    self.reply(port, peer, &agreement);
+                }
+            }
             Reaction::Derive(passphrase, salt) => {
                 if let Some(deriver) = &self.deriver {
-                    deriver.ask(Derivation::Session(at, to), passphrase, salt);
+                    deriver.ask(Derivation::Session(at, session.local), passphrase, salt);
                 }
             }
             Reaction::Connected(agreed) => self.connected(at, *agreed, now),
@@ -358,6 +331,13 @@ impl Ports {
     }
 
     fn connected(&mut self, index: usize, agreed: Agreed, now: Nanos) {
+        let Some(Some(session)) = self.sessions.get_mut(index) else { return };
+        let port = session.port;
+        // A rendezvous has a last word.
+        if let Reaction::Over(end) = session.answer(index, &mut self.outbox, now) {
+            return self.end(index, &end, now);
+        }
+        self.post(port);
         let Some(Some(session)) = self.sessions.get_mut(index) else { return };
         let Stage::Dialling(dialling) = &session.stage else { return };
         let (role, conduct) = (dialling.role.clone(), dialling.conduct);
@@ -492,62 +472,6 @@ impl Ports {
         }
     }
 
-    /// The port of these options, made where there is none.
-    fn port(&mut self, options: PortOptions, now: Nanos) -> Result<usize, NoticeKind> {
-        let same = |p: &Option<Port>| p.as_ref().is_some_and(|p| p.options == options);
-        if let Some(index) = self.ports.iter().position(same) {
-            return Ok(index);
-        }
-        let socket = PortSocket::open(&options).map_err(|error| NoticeKind::Failed {
-            reason: error.to_string(),
-            retryable: error.is_retryable(),
-        })?;
-        let index = match self.ports.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.ports.push(None);
-                self.ports.len() - 1
-            }
-        };
-        let armed = self.wakes.sockets.add(socket.as_fd(), Token(index as u64 | Wakes::OURS)).is_ok();
-        let port = Port {
-            socket,
-            options,
-            by_id: HashMap::new(),
-            visits: HashMap::new(),
-            doors: None,
-            armed,
-            poll_at: (!armed).then_some(now + REARM),
-            polled_at: 0,
-            owing: VecDeque::new(),
-        };
-        self.ports[index] = Some(port);
-        Ok(index)
-    }
-
-    fn drop_if_unused(&mut self, index: usize) {
-        let unused = |port: &Port| port.by_id.is_empty() && port.doors.is_none();
-        let Some(port) = self.ports.get_mut(index) else { return };
-        if let Some(port) = port.take_if(|port| unused(port)) {
-            // It may be unknown to the poller if adding failed: nothing to take back then.
-            let _ = self.wakes.sockets.remove(port.socket.as_fd());
-        }
-    }
-
-    /// A socket id that nobody can guess and nobody has.
-    fn free_id(&self, port: usize) -> SocketId {
-        let taken = |id: SocketId| {
-            self.ports.get(port).and_then(Option::as_ref).is_some_and(|port| port.by_id.contains_key(&id))
-        };
-        loop {
-            // libsrt keeps ids below 2^30, groups above.
-            let id = SocketId(u32::from_ne_bytes(random()) & 0x3FFF_FFFF);
-            if id.0 != 0 && !taken(id) {
-                return id;
-            }
-        }
-    }
-
     fn tell(&self, owner: Owner, attempt: u32, kind: NoticeKind) {
         // Overflow policy: lost; the counters and the watchdog tell the same.
         if self.notices.try_send(Notice { owner, attempt, kind }).is_err() {
@@ -556,16 +480,5 @@ impl Ports {
     }
 }
 
-/// Batches taken from a socket in one turn.
-const BATCHES: usize = 16;
-/// Fewer messages than this in a batch: the socket was empty.
-const FULL_BATCH: usize = 32;
-/// How often a port is looked at while packets come: on the grid of the delay class of 10 ms, so that one wake of the
-/// thread serves both.
-const POLL: Nanos = 2_500_000;
-/// When registering a socket failed it is tried again.
-const REARM: Nanos = 100_000_000;
-/// How long an answer may wait for data to travel with.
-const OWE_MOST: Nanos = 10_000_000;
 /// How long a walk goes on before commands and sockets get their turn.
 const TURN: Nanos = 5_000_000;

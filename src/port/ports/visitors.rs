@@ -9,7 +9,7 @@ use crate::media::Nanos;
 use crate::net::clock;
 use crate::port::listener::{Admitted, Doors, Knock, TurnedAway};
 use crate::port::outbox::Addressee;
-use crate::port::session::{End, Session, Stage, Visit};
+use crate::port::session::{Dialler, End, Session, Stage, Visit};
 use crate::port::{NoticeKind, Owner, Role};
 use crate::telemetry::{self, SessionList};
 use crate::wire::srt::Reject;
@@ -19,7 +19,7 @@ use crate::wire::srt::handshake::Request;
 impl Ports {
     pub(super) fn knocked(&mut self, index: usize, from: SocketAddr, datagram: &[u8], now: Nanos) {
         let Some(Some(port)) = self.ports.get_mut(index) else { return };
-        let Some(doors) = &mut port.doors else { return };
+        let Some(doors) = &mut port.doors else { return self.waved(index, from, datagram, now) };
         let mut knock = doors.knock(from, datagram, now);
         if let Knock::Request(request) = knock {
             // The same request again: it is given the same answer again.
@@ -51,15 +51,33 @@ impl Ports {
         }
     }
 
+    /// The first packets of a rendezvous do not know our number yet.
+    fn waved(&mut self, index: usize, from: SocketAddr, datagram: &[u8], now: Nanos) {
+        let awaits = |session: &Option<Session>| {
+            session.as_ref().is_some_and(|session| {
+                session.port == index
+                    && session.peer == from
+                    && matches!(&session.stage, Stage::Dialling(dialling)
+                        if matches!(dialling.dialler, Dialler::Rendezvous(_)))
+            })
+        };
+        let Some(at) = self.sessions.iter().position(awaits) else { return };
+        let Some(Some(session)) = self.sessions.get_mut(at) else { return };
+        let reaction = session.handle(datagram, now);
+        self.react(at, reaction, now);
+    }
+
     pub(super) fn derived(&mut self, of: Derivation, kek: &Kek, now: Nanos) {
         match of {
             Derivation::Request(port, request) => self.let_in(port, &request, Some(kek), now),
             Derivation::Session(index, id) => {
                 let Some(Some(session)) = self.sessions.get_mut(index) else { return };
                 if session.local == id {
-                    session.adopt(index, kek, &mut self.outbox, now);
+                    let reaction = session.adopt(index, kek, &mut self.outbox, now);
                     let port = session.port;
                     self.post(port);
+                    self.react(index, reaction, now);
+                    self.answer_touched(now);
                 }
             }
         }

@@ -15,12 +15,12 @@ use crate::media::Nanos;
 use crate::net::clock;
 use crate::telemetry::{self, Encryption, Rate, SrtStats};
 use crate::wire::srt::crypto::{
-    Cipher, KeyLength, KeyReply, KeyState, Passphrase, ReceiveKeys, SALT, SendKeys,
+    Cipher, Kek, KeyLength, KeyReply, KeyState, Passphrase, ReceiveKeys, SALT, SendKeys,
 };
-use crate::wire::srt::handshake::{Agreed, Caller, Flags, Progress, Refusal};
+use crate::wire::srt::handshake::{Agreed, Caller, Flags, Progress, Refusal, Rendezvous};
 use crate::wire::srt::{
-    Control, HEADER, KeyFlag, Packet, Receiver, ReceiverConfig, Sender, SenderConfig, SocketId, Spread,
-    UserKind,
+    Control, ControlPacket, HEADER, KeyFlag, Packet, Receiver, ReceiverConfig, Sender, SenderConfig,
+    SocketId, Spread, UserKind,
 };
 
 pub(super) use receiving::Receiving;
@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) stats: Arc<SrtStats>,
     /// How it came here, for one that dialled in.
     pub(super) visit: Option<Box<Visit>>,
+    /// The last word of a rendezvous, for a peer that has missed it.
+    agreement: Option<Box<[u8]>>,
     rate: Rate,
     told: Told,
 }
@@ -70,7 +72,7 @@ pub(super) enum Stage {
 
 /// A session that we open.
 pub(super) struct Dialling {
-    pub(super) caller: Caller,
+    pub(super) dialler: Dialler,
     pub(super) role: Role,
     pub(super) conduct: Conduct,
     pub(super) passphrase: Option<Passphrase>,
@@ -84,12 +86,52 @@ pub(super) enum Reaction {
     Owes,
     /// Let it answer now.
     Answer,
+    /// Say again what was said last in the handshake.
+    Repeat,
     /// Derive a key from this and give it to [`Session::adopt`].
     Derive(Passphrase, [u8; SALT]),
     /// The handshake is done.
     Connected(Box<Agreed>),
     /// It is over.
     Over(End),
+}
+
+/// Who dials.
+pub(super) enum Dialler {
+    /// We do.
+    Caller(Caller),
+    /// Both do.
+    Rendezvous(Rendezvous),
+}
+
+impl Dialler {
+    fn handle(&mut self, packet: &Packet<'_>, now: Nanos) -> Progress {
+        match self {
+            Self::Caller(caller) => caller.handle(packet, now),
+            Self::Rendezvous(rendezvous) => rendezvous.handle(packet, now),
+        }
+    }
+
+    fn poll(&mut self, now: Nanos) -> Option<Vec<u8>> {
+        match self {
+            Self::Caller(caller) => caller.poll(now),
+            Self::Rendezvous(rendezvous) => rendezvous.poll(now),
+        }
+    }
+
+    fn next_due(&self) -> Nanos {
+        match self {
+            Self::Caller(caller) => caller.next_due(),
+            Self::Rendezvous(rendezvous) => rendezvous.next_due(),
+        }
+    }
+
+    fn overdue(&self, now: Nanos) -> Option<Refusal> {
+        match self {
+            Self::Caller(caller) => caller.overdue(now),
+            Self::Rendezvous(rendezvous) => rendezvous.overdue(now),
+        }
+    }
 }
 
 /// Why a session is over.
@@ -135,6 +177,7 @@ impl Session {
             stage,
             stats,
             visit: None,
+            agreement: None,
             rate: Rate::default(),
             told: Told::default(),
         }
@@ -148,11 +191,23 @@ impl Session {
     pub(super) fn handle(&mut self, datagram: &[u8], arrival: Nanos) -> Reaction {
         let Ok(packet) = Packet::parse(datagram) else { return Reaction::None };
         match &mut self.stage {
-            Stage::Dialling(dialling) => match dialling.caller.handle(&packet, arrival) {
-                Progress::Waiting => Reaction::Answer,
-                Progress::Connected(agreed) => Reaction::Connected(agreed),
-                Progress::Refused(refusal) => Reaction::Over(End::refused(&refusal)),
-            },
+            Stage::Dialling(dialling) => {
+                let progress = dialling.dialler.handle(&packet, arrival);
+                if let (Progress::Connected(_), Dialler::Rendezvous(rendezvous)) =
+                    (&progress, &dialling.dialler)
+                {
+                    self.agreement = rendezvous.agreement().map(Into::into);
+                }
+                dialling.react(progress)
+            }
+            _ if self.agreement.is_some()
+                && matches!(
+                    packet,
+                    Packet::Control(ControlPacket { control: Control::Handshake(_), .. })
+                ) =>
+            {
+                Reaction::Repeat
+            }
             Stage::Sending(sending) => match packet {
                 // One direction carries data here; a peer that sends some is told nothing.
                 Packet::Data(..) => {
@@ -176,10 +231,10 @@ impl Session {
         let to = self.addressee(index);
         match &mut self.stage {
             Stage::Dialling(dialling) => {
-                while let Some(datagram) = dialling.caller.poll(now) {
+                while let Some(datagram) = dialling.dialler.poll(now) {
                     outbox.raw(to, &datagram);
                 }
-                match dialling.caller.overdue(now) {
+                match dialling.dialler.overdue(now) {
                     Some(refusal) => Reaction::Over(End::refused(&refusal)),
                     None => Reaction::None,
                 }
@@ -214,7 +269,7 @@ impl Session {
     /// When it wants a turn without a packet having arrived.
     pub(super) fn next_due(&self) -> Nanos {
         match &self.stage {
-            Stage::Dialling(dialling) => dialling.caller.next_due(),
+            Stage::Dialling(dialling) => dialling.dialler.next_due(),
             Stage::Sending(sending) => {
                 let keys = sending.keys.as_ref().and_then(SendKeys::next_due).unwrap_or(Nanos::MAX);
                 sending.sender.next_due().min(keys)
@@ -227,27 +282,45 @@ impl Session {
     pub(super) fn part(&mut self, index: usize, outbox: &mut Outbox, now: Nanos) {
         let to = self.addressee(index);
         let packet = match &mut self.stage {
-            Stage::Dialling(_) => return,
+            // A rendezvous has a last word too.
+            Stage::Dialling(dialling) => {
+                while let Some(datagram) = dialling.dialler.poll(now) {
+                    outbox.raw(to, &datagram);
+                }
+                return;
+            }
             Stage::Sending(sending) => sending.sender.control(Control::Shutdown, now),
             Stage::Receiving(receiving) => receiving.receiver.control(Control::Shutdown, now),
         };
         outbox.control(to, &packet);
     }
 
+    /// What it said last in a rendezvous.
+    pub(super) fn agreement(&self) -> Option<&[u8]> {
+        self.agreement.as_deref()
+    }
+
     /// A key that it asked for.
-    pub(super) fn adopt(
-        &mut self,
-        index: usize,
-        kek: &crate::wire::srt::crypto::Kek,
-        outbox: &mut Outbox,
-        now: Nanos,
-    ) {
+    pub(super) fn adopt(&mut self, index: usize, kek: &Kek, outbox: &mut Outbox, now: Nanos) -> Reaction {
         let to = self.addressee(index);
-        let Stage::Receiving(receiving) = &mut self.stage else { return };
-        let Some(request) = receiving.awaited.take() else { return };
-        let Some(keys) = &mut receiving.keys else { return };
-        if let KeyReply::Answer(body) = keys.adopt(kek, &request) {
-            outbox.control(to, &receiving.receiver.control(Control::User(UserKind::KeyResponse, &body), now));
+        match &mut self.stage {
+            Stage::Dialling(dialling) => match &mut dialling.dialler {
+                Dialler::Rendezvous(rendezvous) => {
+                    let progress = rendezvous.adopt(kek, now);
+                    dialling.react(progress)
+                }
+                Dialler::Caller(_) => Reaction::None,
+            },
+            Stage::Sending(_) => Reaction::None,
+            Stage::Receiving(receiving) => {
+                if let (Some(request), Some(keys)) = (receiving.awaited.take(), &mut receiving.keys)
+                    && let KeyReply::Answer(body) = keys.adopt(kek, &request)
+                {
+                    let response = Control::User(UserKind::KeyResponse, &body);
+                    outbox.control(to, &receiving.receiver.control(response, now));
+                }
+                Reaction::None
+            }
         }
     }
 
@@ -265,6 +338,18 @@ impl Session {
                 self.stats.rate_bps.store(bps, Relaxed);
                 bps
             }
+        }
+    }
+}
+
+impl Dialling {
+    fn react(&self, progress: Progress) -> Reaction {
+        match (progress, &self.passphrase) {
+            (Progress::Waiting, _) => Reaction::Answer,
+            (Progress::Derive(salt), Some(passphrase)) => Reaction::Derive(passphrase.clone(), salt),
+            (Progress::Derive(_), None) => Reaction::None,
+            (Progress::Connected(agreed), _) => Reaction::Connected(agreed),
+            (Progress::Refused(refusal), _) => Reaction::Over(End::refused(&refusal)),
         }
     }
 }
