@@ -92,6 +92,28 @@ fn damaged_srt_handshakes_break_no_machine() {
     }
 }
 
+#[test]
+fn hostile_srt_breaks_no_connection() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..ROUNDS / 2 {
+        let mut bytes = Vec::new();
+        for _ in 0..random.below(60) {
+            // Steps of the sender have a byte more than those of the receiver: either reads the other's as noise.
+            let length = random.below(24) as u8;
+            bytes.extend([random.below(256) as u8, random.below(40) as u8, length]);
+            bytes.extend((0..length).map(|_| random.below(256) as u8));
+        }
+        entries::srt::sender(&bytes);
+        entries::srt::receiver(&bytes);
+        let mut datagram: Vec<u8> = (0..random.below(80)).map(|_| random.below(256) as u8).collect();
+        if let Some(first) = datagram.first_mut().filter(|_| random.below(4) > 0) {
+            *first = 0x80;
+            datagram.get_mut(1).into_iter().for_each(|kind| *kind %= 10);
+        }
+        entries::srt::packet(&datagram);
+    }
+}
+
 /// xorshift64.
 struct Random(u64);
 

@@ -3,5 +3,6 @@
 
 pub mod rewrite;
 pub mod rtp;
+pub mod srt;
 pub mod srt_handshake;
 pub mod ts;

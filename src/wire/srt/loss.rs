@@ -1,5 +1,5 @@
 //! Gaps in the order of arrival enter, the ranges to report leave. Every gap has its own clock: it is reported at
-//! once and again every half round trip until it is closed, so that a report, or an answer, that is lost costs
+//! once and again every part of a round trip until it is closed, so that a report, or an answer, that is lost costs
 //! little.
 
 use std::collections::VecDeque;
@@ -39,9 +39,9 @@ impl LossList {
             if gap.first.is_after(end) {
                 break;
             }
-            end = gap.last + 1;
+            end = end.later(gap.last + 1);
         }
-        end.ahead_of(sequence).max(0) as u32
+        end.ahead_of(sequence) as u32
     }
 
     /// Adds a gap behind all others. It is to be reported at `report_at`.
@@ -92,7 +92,10 @@ impl LossList {
         let due = |gap: &&mut Gap| gap.report_at <= now;
         let ranges = self.gaps.iter().filter(|gap| gap.report_at <= now).map(|gap| (gap.first, gap.last));
         let count = Losses::encode(ranges, most, into);
-        self.gaps.iter_mut().filter(due).take(count).for_each(|gap| gap.report_at = now + interval);
+        for gap in self.gaps.iter_mut().filter(due).take(count) {
+            // On the beat: reports and answers of one gap stay a whole number of intervals apart.
+            gap.report_at = (gap.report_at + interval).max(now + interval / 2);
+        }
         self.soonest = self.gaps.iter().map(|gap| gap.report_at).min().unwrap_or(NEVER);
         count > 0
     }

@@ -14,6 +14,8 @@ mod resend;
 mod rtt;
 mod sender;
 mod seq;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod stream_id;
 mod tsbpd;

@@ -31,6 +31,9 @@ pub struct ReceiverConfig {
     pub latency: Duration,
     /// Most packets held: the flow window that was offered; libsrt has 8192.
     pub capacity: u32,
+    /// The peer does not answer a loss twice within a round trip, however often it is reported: libsrt does so from
+    /// 1.4.4 on.
+    pub peer_holds_off: bool,
     /// Silence of the peer after which the connection is lost; libsrt has 5 s.
     pub idle_timeout: Duration,
 }
@@ -40,6 +43,7 @@ pub struct ReceiverConfig {
 pub struct Receiver {
     link: Link,
     capacity: usize,
+    peer_holds_off: bool,
     /// The number of the packet that leaves next.
     first: Seq,
     /// Place `i` belongs to number `first + i`. The last place is never empty.
@@ -85,6 +89,7 @@ impl Receiver {
         Self {
             link: Link::new(config.destination, config.start, config.idle_timeout, now),
             capacity: config.capacity.clamp(32, CAPACITY_MOST) as usize,
+            peer_holds_off: config.peer_holds_off,
             first,
             slots: VecDeque::new(),
             losses: LossList::default(),
@@ -218,7 +223,8 @@ impl Receiver {
     }
 
     /// Writes the next control packet that is due at `now` into `into`, which it clears; call it until `false`.
-    /// Take all packets that have arrived before: what they fill is not reported missing.
+    /// Take all packets that have arrived first, and all payloads that are due: what they fill is not reported
+    /// missing, and what was given up with them is acknowledged.
     pub fn next_control(&mut self, now: Nanos, into: &mut Vec<u8>) -> bool {
         into.clear();
         if let Some(packet) = self.next_ack(now) {
@@ -226,8 +232,9 @@ impl Receiver {
             return true;
         }
         self.report.clear();
-        let (interval, most) = (self.rtt.nak_interval(), PAYLOAD_MOST);
-        if self.losses.report(now, interval, most, &mut self.report)
+        let interval =
+            if self.peer_holds_off { self.rtt.dense_nak_interval() } else { self.rtt.nak_interval() };
+        if self.losses.report(now, interval, PAYLOAD_MOST, &mut self.report)
             && let Ok(losses) = Losses::parse(&self.report)
         {
             self.stats.naks += 1;
@@ -482,7 +489,7 @@ impl Acks {
         if self.unlit < self.light_after || next == self.said {
             return false;
         }
-        self.light_after += LIGHT_EVERY;
+        self.light_after = self.unlit + LIGHT_EVERY;
         true
     }
 
@@ -507,3 +514,284 @@ const OPEN_MOST: usize = 256;
 const SPARE_MOST: usize = 64;
 const CAPACITY_MOST: u32 = 1 << 17;
 const OUT_OF_REACH: Nanos = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Boundary, Packet};
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+    const INITIAL: Seq = Seq::new(Seq::COUNT - 2);
+
+    struct Bench {
+        receiver: Receiver,
+        out: Vec<(i32, u32, Nanos)>,
+    }
+
+    impl Bench {
+        fn new(latency: u64, capacity: u32) -> Self {
+            let config = ReceiverConfig {
+                destination: SocketId(4),
+                start: 0,
+                initial: INITIAL,
+                tied_at: 0,
+                tied_timestamp: 0,
+                latency: Duration::from_millis(latency),
+                capacity,
+                peer_holds_off: false,
+                idle_timeout: Duration::from_secs(5),
+            };
+            Self { receiver: Receiver::new(&config, 0), out: Vec::new() }
+        }
+
+        /// Packet `index`, one a millisecond, arrives at `ms`.
+        fn push(&mut self, index: u32, ms: u64) {
+            self.push_with(index, ms, false, accept_clear);
+        }
+
+        fn push_with(
+            &mut self,
+            index: u32,
+            ms: u64,
+            retransmitted: bool,
+            decrypt: impl FnOnce(&DataHeader, &[u8; HEADER], &mut [u8]) -> Option<usize>,
+        ) {
+            let header = DataHeader {
+                sequence: INITIAL + index,
+                boundary: Boundary::Solo,
+                in_order: false,
+                key: KeyFlag::Clear,
+                retransmitted,
+                message: 1,
+                timestamp: index * 1000,
+                destination: SocketId(1),
+            };
+            self.receiver.handle_data(&header.to_bytes(), &index.to_be_bytes(), ms * MS, decrypt);
+        }
+
+        /// What leaves at `ms`: index, packets missing before it, when it was due.
+        fn pop(&mut self, ms: u64) -> Vec<(i32, u32, Nanos)> {
+            let mut out = Vec::new();
+            while let Some(delivery) = self.receiver.pop(ms * MS) {
+                let index = delivery.sequence.ahead_of(INITIAL);
+                assert_eq!(delivery.payload, index.to_be_bytes());
+                out.push((index, delivery.missing, delivery.deliver_at / MS));
+            }
+            self.out.extend(&out);
+            out
+        }
+
+        fn controls(&mut self, ms: u64) -> Vec<String> {
+            let (mut bytes, mut out) = (Vec::new(), Vec::new());
+            while self.receiver.next_control(ms * MS, &mut bytes) {
+                let Ok(Packet::Control(packet)) = Packet::parse(&bytes) else { panic!("{bytes:?}") };
+                out.push(match packet.control {
+                    Control::Ack(Ack { number, next, report }) => {
+                        let room = report.map_or(-1, |r| i64::from(r.available));
+                        format!("ack {number} {} room {room}", next.ahead_of(INITIAL))
+                    }
+                    Control::Nak(losses) => losses.ranges().fold("nak".into(), |list, (first, last)| {
+                        format!("{list} {}-{}", first.ahead_of(INITIAL), last.ahead_of(INITIAL))
+                    }),
+                    other => format!("{other:?}"),
+                });
+            }
+            out
+        }
+
+        fn control(&mut self, control: Control<'_>, ms: u64) -> Event {
+            let packet = ControlPacket { timestamp: (ms * 1000) as u32, destination: SocketId(1), control };
+            self.receiver.handle(&packet, ms * MS)
+        }
+    }
+
+    #[test]
+    fn payloads_leave_in_order_at_their_time() {
+        let mut b = Bench::new(50, 100);
+        for (index, ms) in [(0, 20), (2, 22), (1, 23), (2, 24), (3, 25)] {
+            b.push(index, ms);
+        }
+        assert_eq!(b.pop(49), []);
+        assert_eq!(b.receiver.next_due(), 10 * MS, "the first acknowledgement");
+        assert_eq!(b.pop(51), [(0, 0, 50), (1, 0, 51)]);
+        assert_eq!(b.pop(60), [(2, 0, 52), (3, 0, 53)]);
+        let stats = b.receiver.stats();
+        assert_eq!((stats.delivered, stats.lost, stats.reordered, stats.duplicates), (4, 1, 1, 1));
+        b.push(2, 61);
+        assert_eq!(b.receiver.stats().late, 1);
+    }
+
+    #[test]
+    fn what_comes_too_late_is_gone_without() {
+        let mut b = Bench::new(50, 100);
+        b.push(1, 20);
+        b.push(5, 25);
+        assert_eq!(b.pop(51), [(1, 1, 51)]);
+        assert_eq!(b.pop(54), []);
+        assert_eq!(b.pop(55), [(5, 3, 55)]);
+        b.push(3, 56);
+        b.push(6, 56);
+        assert_eq!(b.pop(60), [(6, 0, 56)]);
+        let stats = b.receiver.stats();
+        assert_eq!((stats.dropped, stats.lost, stats.late), (4, 4, 1));
+    }
+
+    #[test]
+    fn acknowledgements_keep_their_beat_and_stop_when_answered() {
+        let mut b = Bench::new(50, 100);
+        assert_eq!(b.controls(10), [""; 0], "nothing to acknowledge");
+        b.push(0, 10);
+        b.push(1, 12);
+        assert_eq!(b.controls(12), ["ack 1 2 room 98"]);
+        b.push(2, 13);
+        assert_eq!(b.controls(21), [""; 0]);
+        assert_eq!(b.controls(22), ["ack 2 3 room 97"]);
+        assert_eq!(b.controls(300), [""; 0], "not again within a round trip");
+        assert_eq!(b.controls(322), ["ack 3 3 room 97"]);
+        assert_eq!(b.control(Control::AckAck { number: 9 }, 350), Event::Quiet);
+        assert!(!b.receiver.rtt().is_measured(), "an answer to nothing");
+        b.control(Control::AckAck { number: 3 }, 362);
+        assert_eq!(b.receiver.rtt().smoothed(), 40 * MS);
+        b.control(Control::AckAck { number: 1 }, 363);
+        assert_eq!(b.receiver.rtt().smoothed(), 40 * MS, "overtaken answers are not measured");
+        assert_eq!(b.controls(1000), [""; 0]);
+        assert_eq!(b.controls(1400), ["KeepAlive"]);
+    }
+
+    #[test]
+    fn many_packets_bring_light_acknowledgements() {
+        let mut b = Bench::new(500, 1000);
+        b.push(0, 0);
+        assert_eq!(b.controls(10), ["ack 1 1 room 999"]);
+        (1..64).for_each(|index| b.push(index, 11));
+        assert_eq!(b.controls(11), [""; 0]);
+        b.push(64, 12);
+        assert_eq!(b.controls(12), ["ack 0 65 room -1"]);
+        (65..193).for_each(|index| b.push(index, 13));
+        assert_eq!(b.controls(13), ["ack 0 193 room -1"]);
+        assert_eq!(b.controls(20), ["ack 2 193 room 807"]);
+    }
+
+    #[test]
+    fn losses_are_reported_at_once_and_again() {
+        let mut b = Bench::new(1000, 100);
+        b.push(0, 0);
+        assert_eq!(b.controls(10), ["ack 1 1 room 99"]);
+        b.control(Control::AckAck { number: 1 }, 50);
+        b.push(3, 51);
+        b.push(5, 52);
+        assert_eq!(b.controls(52), ["nak 1-2 4-4"]);
+        b.push(2, 53);
+        // A round trip of 40 ms and 20 ms of deviation: 60 ms.
+        assert_eq!(b.controls(110), [""; 0]);
+        assert_eq!(b.controls(112), ["nak 1-1 4-4"]);
+        b.control(Control::DropRequest { message: 0, first: INITIAL + 4, last: INITIAL + 4 }, 113);
+        assert_eq!(b.controls(172), ["nak 1-1"]);
+        b.push_with(1, 173, true, accept_clear);
+        assert_eq!(b.controls(500), ["ack 2 4 room 96"], "up to what will not come");
+        assert_eq!(b.pop(1100), [(0, 0, 1000), (1, 0, 1001), (2, 0, 1002), (3, 0, 1003), (5, 1, 1005)]);
+    }
+
+    #[test]
+    fn what_cannot_be_decrypted_is_missing_but_has_arrived() {
+        let mut b = Bench::new(50, 100);
+        b.push(0, 0);
+        b.push_with(1, 1, false, |_, _, _| None);
+        b.push_with(3, 3, false, |header, bytes, payload| {
+            assert_eq!((header.to_bytes(), &*payload), (*bytes, &3u32.to_be_bytes()[..]));
+            Some(payload.len())
+        });
+        assert_eq!(b.controls(10), ["ack 1 2 room 98", "nak 2-2"]);
+        b.push(2, 11);
+        assert_eq!(b.pop(100), [(0, 0, 50), (2, 1, 52), (3, 0, 53)]);
+        assert_eq!((b.receiver.stats().undecrypted, b.receiver.stats().dropped), (1, 0));
+        let encrypted = DataHeader::parse(&[0, 0, 0, 0, 0xC8, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        assert_eq!(accept_clear(&encrypted, &[0; HEADER], &mut [1]), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut b = Bench::new(50, 64);
+        b.push(63, 0);
+        b.push(64, 0);
+        assert_eq!((b.receiver.held().0, b.receiver.stats().refused), (64, 1));
+        assert_eq!(b.pop(113), [(63, 63, 113)]);
+        b.push(64 + 64, 500);
+        assert!(!b.receiver.is_out_of_reach());
+        b.push(64 + 64, 1500);
+        assert!(b.receiver.is_out_of_reach(), "nothing has fitted for a second");
+        let long = [0; PAYLOAD_MOST + 1];
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&(INITIAL + 70).value().to_be_bytes());
+        b.receiver.handle_data(&header, &long, 1500 * MS, |_, _, _| panic!("must not be looked at"));
+        assert_eq!(b.receiver.stats().refused, 4);
+    }
+
+    #[test]
+    fn a_peer_that_was_full_hears_of_new_room() {
+        let mut b = Bench::new(50, 32);
+        (0..32).for_each(|index| b.push(index, 1));
+        assert_eq!(b.controls(10), ["ack 1 32 room 0"]);
+        b.control(Control::AckAck { number: 1 }, 11);
+        assert_eq!(b.controls(30), [""; 0]);
+        assert_eq!(b.pop(60).len(), 11);
+        assert_eq!(b.controls(60), ["ack 2 32 room 11"]);
+        assert_eq!(b.controls(80), [""; 0]);
+    }
+
+    #[test]
+    fn a_peer_that_leaves_is_seen() {
+        let mut b = Bench::new(50, 32);
+        assert_eq!(b.control(Control::Shutdown, 1), Event::Shutdown);
+        assert_eq!(b.control(Control::PeerError { code: 4000 }, 1), Event::PeerError(4000));
+        assert_eq!(b.control(Control::Handshake(&[]), 1), Event::Unhandled);
+        assert!(!b.receiver.is_peer_lost(5001 * MS) && b.receiver.is_peer_lost(5002 * MS));
+    }
+
+    proptest! {
+        /// Any packets at any time: what leaves is in order, every number left, is held, or is missing, and the
+        /// memory is bounded.
+        #[test]
+        fn numbers_are_accounted_for(
+            steps in prop::collection::vec((0u8..10, 0u32..90, 0u64..15), 1..300),
+        ) {
+            let mut b = Bench::new(60, 64);
+            let (mut now, mut end) = (0, 0u32);
+            for (what, n, step) in steps {
+                now += step;
+                match what {
+                    0..4 => {
+                        b.push(end, now);
+                        end += 1;
+                    }
+                    4 => b.push(end + n, now),
+                    5 => b.push_with(end.saturating_sub(n), now, true, accept_clear),
+                    6 => b.push_with(end + n % 3, now, false, |_, _, _| None),
+                    7 => {
+                        let first = INITIAL + end.saturating_sub(n);
+                        b.control(Control::DropRequest { message: 0, first, last: first + n }, now);
+                    }
+                    8 => drop(b.control(Control::AckAck { number: n % 8 }, now)),
+                    _ => end += n % 4,
+                }
+                b.pop(now);
+                b.controls(now);
+                prop_assert!(b.receiver.next_due() > now * MS || b.receiver.is_peer_lost(now * MS));
+                prop_assert!(b.receiver.slots.len() <= 64);
+                prop_assert!(!matches!(b.receiver.slots.back(), Some(Slot::Empty)));
+                let mut expected = 0;
+                for &(index, missing, _) in &b.out {
+                    prop_assert_eq!(index as u32, expected + missing);
+                    expected = index as u32 + 1;
+                }
+                prop_assert_eq!(b.receiver.first, INITIAL + expected + b.receiver.gap);
+                for (place, slot) in b.receiver.slots.iter().enumerate() {
+                    let missing = b.receiver.losses.missing_from(b.receiver.first + place as u32);
+                    prop_assert_eq!(missing > 0, slot.is_empty());
+                }
+            }
+        }
+    }
+}

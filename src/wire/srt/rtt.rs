@@ -55,10 +55,26 @@ impl Rtt {
         }
     }
 
+    /// Takes the time that the first acknowledgement took, which contains the receiver's wait before it sent it: better
+    /// than the initial value until something is measured.
+    pub(super) fn guess(&mut self, sample: Nanos) {
+        if !self.measured {
+            let smoothed = sample.min(LONGEST);
+            *self = Self { smoothed, variance: smoothed / 4, measured: false };
+        }
+    }
+
     /// How long a receiver waits before it reports the same loss again: half a round trip, so that a report that is
     /// lost costs little, but not below 20 ms (4.8.2).
     pub(super) fn nak_interval(&self) -> Nanos {
         (self.beyond() / 2).max(20 * MS)
+    }
+
+    /// The same towards a peer that does not answer a loss twice within a round trip: more reports cost nothing
+    /// there. The fourth one finds the first one's answer arrived, if only just, and the third one is early
+    /// enough to be ignored.
+    pub(super) fn dense_nak_interval(&self) -> Nanos {
+        ((self.smoothed + 2 * self.variance) / 4).max(10 * MS)
     }
 
     /// When an answer is overdue: the round trip and four deviations.
@@ -93,9 +109,11 @@ mod tests {
     #[test]
     fn initial_reports_of_the_peer_say_nothing_and_absurd_ones_are_cut() {
         let mut rtt = Rtt::default();
+        rtt.guess(52 * MS);
         rtt.adopt(100_000, 50_000);
-        assert!(!rtt.is_measured());
+        assert_eq!((rtt.smoothed(), rtt.variance(), rtt.is_measured()), (52 * MS, 13 * MS, false));
         rtt.adopt(30_000, 1_000);
+        rtt.guess(52 * MS);
         assert_eq!((rtt.smoothed(), rtt.variance()), (30 * MS, MS));
         rtt.adopt(u32::MAX, u32::MAX);
         assert_eq!(rtt.beyond(), 5 * 60_000 * MS);

@@ -70,8 +70,9 @@ pub struct Sender {
     old: Nanos,
     /// Whether the peer then goes on without it.
     drops_late: bool,
-    /// When silence of a peer that does not repeat its reports is answered.
-    timeout: Option<Timeout>,
+    /// When silence is answered.
+    timeout: Timeout,
+    repeats_reports: bool,
     disorder: Disorder,
     stats: SenderStats,
 }
@@ -117,7 +118,8 @@ impl Sender {
             // libsrt: the latency or a second, and twice the interval of acknowledgements.
             old: latency.max(1000 * MS).saturating_add(20 * MS),
             drops_late: config.peer_drops_late,
-            timeout: (!config.peer_repeats_reports).then_some(Timeout { since: now, count: 1 }),
+            timeout: Timeout::new(now),
+            repeats_reports: config.peer_repeats_reports,
             disorder: Disorder::default(),
             stats: SenderStats::default(),
         }
@@ -139,7 +141,8 @@ impl Sender {
         if now.saturating_sub(self.mark.1) >= self.old {
             self.age(now);
         }
-        if self.in_flight() >= self.window {
+        let in_flight = self.in_flight();
+        if in_flight >= self.window {
             self.stats.refused_by_window += 1;
             return None;
         }
@@ -151,6 +154,9 @@ impl Sender {
         let shift = position.wrapping_sub(index);
         if shift != self.run.shift || key != self.run.key || index == 0 {
             self.begin_run(shift, key);
+        }
+        if in_flight == 0 {
+            self.timeout = Timeout::new(now);
         }
         self.next += 1;
         self.link.send(now);
@@ -189,6 +195,7 @@ impl Sender {
         now: Nanos,
         mut stored: impl FnMut(u64) -> Option<Stored>,
     ) -> Option<Retransmit> {
+        self.answer_silence(now);
         while let Some((index, tries)) = self.resend.next(now) {
             let run = self.run_of(index);
             let place = run.and_then(|run| {
@@ -206,6 +213,9 @@ impl Sender {
                 return None;
             }
             self.resend.sent(index, now, self.copy_at(tries, packet.arrival, now));
+            if self.repeats_reports && index == self.acked.max(self.given_up) {
+                self.timeout.since = now;
+            }
             self.link.send(now);
             self.stats.retransmitted += 1;
             self.stats.retransmitted_bytes += packet.length as u64;
@@ -220,7 +230,6 @@ impl Sender {
     /// The next control packet to send at `now`; call it until `None`. Send it soon: its timestamp and what it
     /// answers are what the peer measures the link by.
     pub fn next_control(&mut self, now: Nanos) -> Option<ControlPacket<'static>> {
-        self.answer_silence(now);
         let control = if let Some(number) = self.owed.take() {
             Control::AckAck { number }
         } else if let Some((first, last)) = self.hopeless.pop_front() {
@@ -246,9 +255,7 @@ impl Sender {
         if self.owed.is_some() || !self.hopeless.is_empty() {
             return 0;
         }
-        let timeout = self.timeout.filter(|_| self.in_flight() > 0);
-        let timeout = timeout.map_or(NEVER, |timeout| timeout.due(&self.rtt));
-        self.link.due().min(self.resend.soonest()).min(timeout)
+        self.link.due().min(self.resend.soonest()).min(self.silence_due())
     }
 
     /// Whether nothing was heard of the peer for longer than the connection may be silent.
@@ -356,6 +363,7 @@ impl Sender {
             self.given_up = old;
             self.resend.forget_before(old, NEVER);
             self.forget_runs(old);
+            self.timeout = Timeout::new(now);
         }
         if self.in_flight() == 0 && self.window < PROBE {
             // A peer whose buffer was full has nothing to acknowledge when it has room again: ask it.
@@ -377,6 +385,9 @@ impl Sender {
         };
         let new = index.saturating_sub(self.acked);
         if new > 0 {
+            if self.acked == 0 {
+                self.rtt.guess(now.saturating_sub(self.timeout.since));
+            }
             self.acked = index;
             self.stats.acknowledged += new;
             // A packet that was sent again cannot be acknowledged for it in much less than a round trip.
@@ -385,9 +396,7 @@ impl Sender {
             self.stats.needless += needless;
             self.disorder.note(needless, now);
             self.forget_runs(index);
-            if let Some(timeout) = &mut self.timeout {
-                *timeout = Timeout { since: now, count: 1 };
-            }
+            self.timeout = Timeout::new(now);
         }
         let Some(report) = ack.report else {
             self.stats.light_acks += 1;
@@ -434,13 +443,19 @@ impl Sender {
         }
     }
 
-    /// When the packet that is sent now for the `tries`+1st time should be sent once more without waiting for a
-    /// report: it was lost again, and a third report could not be answered in time.
+    /// When the packet that is sent again now should follow once more without waiting for a report: its first answer
+    /// was lost, and there is no time for a third; or the connection is so young that its receiver does not know
+    /// yet how soon to repeat a report (libsrt waits 300 ms).
     fn copy_at(&self, tries: u8, arrival: Nanos, now: Nanos) -> Option<Nanos> {
+        let round = self.rtt.smoothed();
         let last_chance = arrival.saturating_add(self.latency);
-        let next_chance = now + self.rtt.smoothed() + self.rtt.nak_interval() / 2;
-        let copy = now + (self.rtt.smoothed() / 8).min(COPY_AFTER);
-        (tries == 1 && next_chance > last_chance && copy <= last_chance).then_some(copy)
+        let copy = now + (round / 8).min(COPY_AFTER);
+        let wanted = match tries {
+            0 => !self.rtt.is_measured(),
+            1 => now + round + self.rtt.nak_interval() > last_chance,
+            _ => false,
+        };
+        (wanted && copy <= last_chance).then_some(copy)
     }
 
     fn give_up(&mut self, first: u64, last: u64) {
@@ -454,18 +469,26 @@ impl Sender {
         }
     }
 
-    /// Without reports, what is not acknowledged in time is taken for lost (UDT's timeout; libsrt calls it
-    /// FASTREXMIT).
+    /// Sends again what a peer that goes on living acknowledges in no time, although it has reported nothing.
+    ///
+    /// A peer that repeats its reports may have lost the last packet before a pause, which it cannot know; or the
+    /// very first report, which libsrt repeats after 300 ms only. So it gets the first packet that it has not
+    /// acknowledged, and no more: three times, ever more slowly. A peer that does not repeat its reports gets all that it has
+    /// not acknowledged (UDT's timeout, libsrt's FASTREXMIT).
     fn answer_silence(&mut self, now: Nanos) {
-        let Some(timeout) = &mut self.timeout else { return };
-        let first = self.acked.max(self.given_up);
-        if first == self.next {
-            *timeout = Timeout { since: now, count: 1 };
-        } else if now > timeout.due(&self.rtt) {
-            timeout.count += 1;
-            let hold = self.rtt.smoothed();
-            self.stats.lost += self.resend.want(first, self.next - 1, now, hold);
+        if now < self.silence_due() {
+            return;
         }
+        self.timeout.count += 1;
+        let first = self.acked.max(self.given_up);
+        let (last, hold) =
+            if self.repeats_reports { (first, 0) } else { (self.next - 1, self.rtt.smoothed()) };
+        self.resend.want(first, last, now, hold);
+    }
+
+    fn silence_due(&self) -> Nanos {
+        let over = self.repeats_reports && self.timeout.count > PROBES;
+        if self.in_flight() == 0 || over { NEVER } else { self.timeout.due(&self.rtt) }
     }
 }
 
@@ -479,6 +502,7 @@ struct Run {
     key: KeyFlag,
 }
 
+/// Counts from the last progress, or the last time that the packet it waits for was sent.
 #[derive(Debug, Clone, Copy)]
 struct Timeout {
     since: Nanos,
@@ -486,6 +510,10 @@ struct Timeout {
 }
 
 impl Timeout {
+    fn new(now: Nanos) -> Self {
+        Self { since: now, count: 1 }
+    }
+
     fn due(&self, rtt: &Rtt) -> Nanos {
         let step = rtt.beyond() + 20 * MS;
         self.since.saturating_add(step.saturating_mul(self.count.into())).saturating_add(10 * MS)
@@ -520,9 +548,309 @@ const COPY_AFTER: Nanos = 5 * MS;
 const LEAST_BURST: Nanos = 100 * MS;
 /// Packets that are tried on a full peer, about once a second.
 const PROBE: u64 = 16;
+/// How often the first packet that is not acknowledged is sent without a report.
+const PROBES: u32 = 3;
 const RUNS_MOST: usize = 64;
 const HOPELESS_MOST: usize = 64;
 const DISORDERED: u32 = 24;
 /// Ten seconds until it is forgotten.
 const DISORDER_MOST: u32 = 100 + DISORDERED;
 const _: () = assert!(size_of::<Sender>() < 1000 && HEADER == 16);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::AckReport;
+    use super::*;
+
+    const INITIAL: Seq = Seq::new(Seq::COUNT - 3);
+
+    fn config() -> SenderConfig {
+        SenderConfig {
+            destination: SocketId(9),
+            start: 0,
+            initial: INITIAL,
+            window: 8192,
+            peer_latency: Duration::from_millis(120),
+            peer_drops_late: true,
+            peer_repeats_reports: true,
+            idle_timeout: Duration::from_secs(5),
+            bandwidth: Bandwidth::Unlimited,
+        }
+    }
+
+    fn sender() -> Sender {
+        sender_with(&config())
+    }
+
+    fn sender_with(config: &SenderConfig) -> Sender {
+        let mut sender = Sender::new(config, 0);
+        sender.rtt.adopt(40_000, 1000);
+        sender
+    }
+
+    fn send(sender: &mut Sender, positions: std::ops::Range<u64>, now: Nanos) -> Vec<DataHeader> {
+        positions.filter_map(|p| sender.header(p, now, 1316, KeyFlag::Clear, now)).collect()
+    }
+
+    fn ack(number: u32, index: u32, available: u32) -> Control<'static> {
+        let report = AckReport { rtt: 40_000, rtt_variance: 1000, available, ..AckReport::default() };
+        Control::Ack(Ack { number, next: INITIAL + index, report: Some(report) })
+    }
+
+    fn nak(sender: &mut Sender, ranges: &[(u32, u32)], now: Nanos) {
+        let mut list = Vec::new();
+        Losses::encode(ranges.iter().map(|&(a, b)| (INITIAL + a, INITIAL + b)), 1456, &mut list);
+        assert_eq!(sender.handle(&Control::Nak(Losses::parse(&list).unwrap()), now), Event::Quiet);
+    }
+
+    fn again(sender: &mut Sender, now: Nanos) -> Vec<u64> {
+        let stored = |_| Some(Stored { arrival: 0, length: 1316 });
+        std::iter::from_fn(|| sender.next_retransmit(now, stored)).map(|r| r.position).collect()
+    }
+
+    fn controls(sender: &mut Sender, now: Nanos) -> Vec<Control<'static>> {
+        std::iter::from_fn(|| sender.next_control(now)).map(|packet| packet.control).collect()
+    }
+
+    #[test]
+    fn numbers_follow_each_other_whatever_is_skipped() {
+        let mut sender = sender();
+        let mut headers = send(&mut sender, 70..72, 5 * MS);
+        headers.extend(send(&mut sender, 90..93, 7 * MS));
+        let seen: Vec<_> =
+            headers.iter().map(|h| (h.sequence.ahead_of(INITIAL), h.message, h.timestamp)).collect();
+        assert_eq!(seen, [(0, 1, 5000), (1, 2, 5000), (2, 3, 7000), (3, 4, 7000), (4, 5, 7000)]);
+        assert_eq!(headers[3].sequence, Seq::new(0));
+        assert_eq!(sender.stats().skipped, 18);
+        nak(&mut sender, &[(1, 2), (4, 4)], 50 * MS);
+        assert_eq!(again(&mut sender, 50 * MS), [71, 90, 92]);
+        assert_eq!(sender.oldest_position(), Some(70));
+        assert_eq!(sender.handle(&ack(1, 2, 100), 60 * MS), Event::Acknowledged(2));
+        assert_eq!(sender.oldest_position(), Some(90));
+        assert!(sender.older.is_empty(), "the run before the skip is forgotten");
+    }
+
+    #[test]
+    fn message_and_sequence_numbers_wrap_apart() {
+        let mut sender = sender();
+        for next in [u64::from(MESSAGE_MOST) - 1, (1 << 31) * 3 + 1] {
+            (sender.next, sender.acked, sender.run.first) = (next, next, next);
+            let headers = send(&mut sender, next..next + 4, 0);
+            for (index, header) in (next..).zip(&headers) {
+                assert_eq!(u64::from(header.message), index % u64::from(MESSAGE_MOST) + 1);
+                assert_eq!(header.sequence, INITIAL + (index % (1 << 31)) as u32);
+            }
+            assert_eq!(headers.len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_full_acknowledgement_is_answered_and_gives_the_window() {
+        let mut sender = sender();
+        send(&mut sender, 0..10, 0);
+        assert_eq!(sender.handle(&ack(7, 6, 5), 40 * MS), Event::Acknowledged(6));
+        assert_eq!(sender.next_due(), 0);
+        assert_eq!(controls(&mut sender, 40 * MS), [Control::AckAck { number: 7 }]);
+        assert_eq!(sender.handle(&ack(8, 6, 5), 50 * MS), Event::Quiet);
+        assert_eq!(send(&mut sender, 10..14, 50 * MS).len(), 1, "4 in flight of 5");
+        assert_eq!(sender.stats().refused_by_window, 3);
+        let light = Control::Ack(Ack { number: 0, next: INITIAL + 8, report: None });
+        assert_eq!(sender.handle(&light, 51 * MS), Event::Acknowledged(2));
+        assert_eq!(send(&mut sender, 14..16, 51 * MS).len(), 0, "a light one makes no room");
+        sender.handle(&ack(9, 11, 5), 60 * MS);
+        assert_eq!(send(&mut sender, 16..18, 60 * MS).len(), 2);
+        assert_eq!(sender.stats().skipped, 5);
+        assert_eq!(sender.rtt().smoothed(), 40 * MS);
+    }
+
+    #[test]
+    fn a_full_peer_is_asked_again_after_a_while() {
+        let mut sender = sender();
+        send(&mut sender, 0..10, 0);
+        sender.handle(&ack(1, 10, 0), 40 * MS);
+        assert_eq!(send(&mut sender, 10..400, 1000 * MS).len(), 0);
+        assert_eq!(send(&mut sender, 400..500, 2100 * MS).len(), PROBE as usize);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_neither_lost_nor_acknowledged() {
+        let mut sender = sender();
+        send(&mut sender, 0..10, 0);
+        nak(&mut sender, &[(3, 3), (9, 10)], MS);
+        nak(&mut sender, &[(20, 30)], MS);
+        sender.handle(&ack(1, 11, 5), MS);
+        sender.handle(&ack(2, 1 << 30, 5), MS);
+        assert_eq!(
+            sender.handle(&Control::Ack(Ack { number: 0, next: INITIAL - 1, report: None }), MS),
+            Event::Quiet
+        );
+        assert_eq!(sender.stats().refused_controls, 5);
+        assert_eq!((again(&mut sender, MS), controls(&mut sender, MS)), (vec![], vec![]));
+        assert_eq!((sender.in_flight(), sender.stats().lost, sender.window), (10, 0, 8192));
+    }
+
+    #[test]
+    fn what_is_acknowledged_or_from_before_the_start_is_not_sent_again() {
+        let mut sender = sender();
+        send(&mut sender, 0..10, 0);
+        sender.handle(&ack(1, 6, 100), MS);
+        let mut list = Vec::new();
+        Losses::encode([(INITIAL - 5, INITIAL + 7)], 1456, &mut list);
+        sender.handle(&Control::Nak(Losses::parse(&list).unwrap()), 2 * MS);
+        assert_eq!(again(&mut sender, 2 * MS), [6, 7]);
+    }
+
+    #[test]
+    fn what_the_ring_lost_or_is_too_old_is_given_up_and_the_peer_told() {
+        let mut sender = sender();
+        send(&mut sender, 0..10, 0);
+        nak(&mut sender, &[(2, 6)], 50 * MS);
+        let stored = |position| (position != 4).then_some(Stored { arrival: 0, length: 1316 });
+        let sent: Vec<_> =
+            std::iter::from_fn(|| sender.next_retransmit(50 * MS, stored)).map(|r| r.position).collect();
+        assert_eq!(sent, [2, 3, 5, 6]);
+        let told = Control::DropRequest { message: 0, first: INITIAL + 4, last: INITIAL + 4 };
+        assert_eq!(controls(&mut sender, 50 * MS), [told]);
+        nak(&mut sender, &[(2, 3), (8, 9)], 1100 * MS);
+        assert_eq!(again(&mut sender, 1100 * MS), [0u64; 0]);
+        // The first one was not acknowledged for so long that it would have been tried.
+        let ranges = [(0, 0), (2, 3), (8, 9)];
+        let told =
+            ranges.map(|(a, b)| Control::DropRequest { message: 0, first: INITIAL + a, last: INITIAL + b });
+        assert_eq!(controls(&mut sender, 1100 * MS), told);
+        assert_eq!(sender.stats().dropped, 6);
+    }
+
+    #[test]
+    fn what_nobody_acknowledges_is_not_sent_for_ever() {
+        let mut sender = sender_with(&SenderConfig { window: 100, ..config() });
+        let (mut sent, mut probes) = (0, 0);
+        for ms in 0..5000 {
+            sent += send(&mut sender, ms..ms + 1, ms * MS).len();
+            assert!(sender.in_flight() <= 100);
+            probes += again(&mut sender, ms * MS).len();
+        }
+        // Each time that the window's packets have become too old, others may go.
+        assert!((300..=500).contains(&sent), "{sent}");
+        assert!(probes <= 15, "silence is no report of losses: {probes}");
+        assert!(!sender.is_peer_lost(5000 * MS) && sender.is_peer_lost(5000 * MS + 1));
+    }
+
+    #[test]
+    fn silence_of_a_peer_that_never_repeats_a_report_is_answered() {
+        let mut sender = sender_with(&SenderConfig { peer_repeats_reports: false, ..config() });
+        send(&mut sender, 0..5, 0);
+        sender.handle(&ack(1, 2, 100), 40 * MS);
+        assert_eq!(controls(&mut sender, 40 * MS), [Control::AckAck { number: 1 }]);
+        // A round trip of 44 ms with its deviations, twice 10 ms, and 10 ms.
+        assert_eq!(sender.next_due(), 114 * MS);
+        assert_eq!(again(&mut sender, 114 * MS), [2, 3, 4]);
+        assert_eq!(sender.next_due(), 178 * MS);
+        assert_eq!(again(&mut sender, 177 * MS), [0u64; 0]);
+        assert_eq!(again(&mut sender, 178 * MS), [2, 3, 4]);
+    }
+
+    #[test]
+    fn the_first_packet_that_is_not_acknowledged_is_tried_again_a_few_times() {
+        let mut sender = sender();
+        send(&mut sender, 0..5, 0);
+        sender.handle(&ack(1, 2, 100), 40 * MS);
+        controls(&mut sender, 40 * MS);
+        assert_eq!(sender.next_due(), 114 * MS);
+        let mut sent = Vec::new();
+        for ms in 40..900 {
+            sent.extend(again(&mut sender, ms * MS).into_iter().map(|position| (ms, position)));
+        }
+        assert_eq!(sent, [(114, 2), (114 + 138, 2), (252 + 202, 2)]);
+        sender.handle(&ack(2, 3, 100), 900 * MS);
+        assert_eq!(again(&mut sender, 974 * MS), [3], "what follows begins anew");
+    }
+
+    #[test]
+    fn a_second_answer_without_time_for_a_third_is_sent_twice() {
+        let mut sender = sender();
+        send(&mut sender, 0..3, 0);
+        sender.handle(&ack(1, 1, 100), 40 * MS);
+        nak(&mut sender, &[(1, 1)], 45 * MS);
+        assert_eq!(again(&mut sender, 45 * MS), [1]);
+        nak(&mut sender, &[(1, 1)], 66 * MS);
+        assert_eq!(again(&mut sender, 66 * MS), [0u64; 0], "the first answer is still on its way");
+        nak(&mut sender, &[(1, 1)], 87 * MS);
+        assert_eq!(again(&mut sender, 87 * MS), [1]);
+        controls(&mut sender, 87 * MS);
+        assert_eq!(sender.next_due(), 92 * MS);
+        assert_eq!(again(&mut sender, 92 * MS), [1]);
+        assert_eq!(again(&mut sender, 150 * MS), [0u64; 0]);
+    }
+
+    #[test]
+    fn a_limit_holds_back_what_is_sent_again_before_what_is_new() {
+        // 100 kB/s; a burst of 120 ms is 12 kB, half of it for what is new.
+        let bandwidth = Bandwidth::Fixed(100_000);
+        let mut sender = sender_with(&SenderConfig { bandwidth, ..config() });
+        assert_eq!(send(&mut sender, 0..3, 0).len(), 3);
+        nak(&mut sender, &[(0, 2)], 0);
+        let first = again(&mut sender, 0).len();
+        assert_eq!(first, 2);
+        assert_eq!(send(&mut sender, 3..20, 0).len(), 4);
+        assert_eq!(sender.stats().refused_by_bandwidth, 13);
+        assert_eq!(again(&mut sender, 20 * MS).len(), 0);
+        assert_eq!(again(&mut sender, 70 * MS), [2], "it waited");
+    }
+
+    proptest! {
+        /// Whatever is reported and acknowledged: a packet sent again is one in flight, with the header of its first
+        /// sending, and not within a round trip unless as a copy.
+        #[test]
+        fn retransmits_repeat_the_first_sending(
+            steps in prop::collection::vec((0u8..8, 0u32..40, 0u32..6, 0u64..30), 1..200),
+        ) {
+            let mut sender = sender();
+            let mut sent: Vec<(u64, DataHeader)> = Vec::new();
+            let (mut position, mut now, mut acked, mut key) = (1000, 0, 0, KeyFlag::Clear);
+            for (what, a, b, step) in steps {
+                now += step * MS;
+                match what {
+                    0..4 => {
+                        position += u64::from(a / 30);
+                        if a % 8 == 0 {
+                            key = if key == KeyFlag::Even { KeyFlag::Odd } else { KeyFlag::Even };
+                        }
+                        for _ in 0..b {
+                            if let Some(header) = sender.header(position, now, 1316, key, now) {
+                                sent.push((position, header));
+                            }
+                            position += 1;
+                        }
+                    }
+                    4 => {
+                        acked = (acked + a / 4).min(sent.len() as u32);
+                        sender.handle(&ack(1, acked, 8192), now);
+                    }
+                    5..7 => {
+                        let first = (sent.len() as u32).saturating_sub(a);
+                        nak(&mut sender, &[(first, first + b)], now);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(sender.next_sequence(), INITIAL + sent.len() as u32);
+                let arrivals = |position: u64| {
+                    let at = sent.iter().position(|s| s.0 == position)?;
+                    Some(Stored { arrival: u64::from(sent[at].1.timestamp) * 1000, length: 1316 })
+                };
+                while let Some(again) = sender.next_retransmit(now, arrivals) {
+                    let index = again.header.sequence.ahead_of(INITIAL) as usize;
+                    prop_assert!(index >= acked as usize);
+                    let (position, first) = sent[index];
+                    prop_assert_eq!(again.position, position);
+                    prop_assert_eq!(again.header, DataHeader { retransmitted: true, ..first });
+                }
+                controls(&mut sender, now);
+                prop_assert!(sender.next_due() > now || sender.is_peer_lost(now));
+                prop_assert!(sender.in_flight() <= sent.len() as u64 - u64::from(acked));
+            }
+        }
+    }
+}
