@@ -126,7 +126,8 @@ pub struct Refusal {
     pub reject: Reject,
     /// Which side refused.
     pub by_peer: bool,
-    /// Which part of the peer's handshake was at fault, if this side refused for one.
+    /// Which part of the peer's handshake was at fault, if this side refused for one; how sure the reason is, if the
+    /// peer has not named it.
     pub field: Option<&'static str>,
 }
 
@@ -173,14 +174,23 @@ impl Refusal {
     pub(crate) const fn theirs(reject: Reject) -> Self {
         Self { reject, by_peer: true, field: None }
     }
+
+    /// A SHUTDOWN in place of an answer: libsrt ends a rendezvous so, whatever the reason was.
+    pub(crate) const fn unexplained(keys_were_sent: bool) -> Self {
+        if keys_were_sent {
+            return Self { reject: Reject::BAD_SECRET, by_peer: true, field: Some("most likely for this") };
+        }
+        Self::theirs(Reject::CLOSE)
+    }
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.by_peer, self.field) {
-            (true, _) => write!(f, "refused by the peer: {}", self.reject),
+            (true, None) => write!(f, "refused by the peer: {}", self.reject),
+            (true, Some(guess)) => write!(f, "refused by the peer, {guess}: {}", self.reject),
             (false, None) => write!(f, "{}", self.reject),
-            (false, Some(field)) => write!(f, "the peer's {field}: {}", self.reject),
+            (false, Some(field)) => write!(f, "{}; seen in the peer's handshake: {field}", self.reject),
         }
     }
 }
@@ -458,7 +468,7 @@ const fn is_legacy(peer: Version) -> bool {
 /// What both roles ask of the peer's extensions.
 fn check_hello(settings: &Settings, peer: &Hello, extensions: &Extensions<'_>) -> Result<(), Refusal> {
     if peer.version < Version::HANDSHAKE_5 {
-        return Err(Refusal::ours(Reject::ROGUE, "version, too old for its handshake"));
+        return Err(Refusal::ours(Reject::ROGUE, "a version too old for its handshake"));
     }
     if peer.version < settings.minimum_version {
         return Err(Refusal::ours(Reject::VERSION, "version"));

@@ -95,14 +95,20 @@ impl Caller {
 
     /// Takes a packet from the listener's address. What is no handshake for this socket changes nothing.
     pub fn handle(&mut self, packet: &Packet<'_>, now: Nanos) -> Progress {
-        let Packet::Control(ControlPacket { timestamp, destination, control: Control::Handshake(body) }) =
-            *packet
-        else {
+        let Packet::Control(ControlPacket { timestamp, destination, control }) = *packet else {
             return Progress::Waiting;
         };
-        if destination != self.dial.local.socket {
+        if destination != self.dial.local.socket || matches!(self.step, Step::Ended) {
             return Progress::Waiting;
         }
+        let body = match control {
+            Control::Handshake(body) => body,
+            Control::Shutdown => {
+                self.step = Step::Ended;
+                return Progress::Refused(Refusal::unexplained(false));
+            }
+            _ => return Progress::Waiting,
+        };
         let Some((body, rest)) = Body::parse(body) else { return Progress::Waiting };
         let result = match (&self.step, body.kind) {
             (Step::Induction | Step::Conclusion { .. }, Kind::Rejection(reject)) => {

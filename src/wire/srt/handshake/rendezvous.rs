@@ -133,6 +133,13 @@ impl Rendezvous {
                 control: Control::KeepAlive | Control::Ack(_) | Control::User(..),
                 ..
             }) if *destination == self.dial.local.socket => return self.settled(),
+            Packet::Control(ControlPacket { destination, control: Control::Shutdown, .. })
+                if *destination == self.dial.local.socket && !matches!(self.role, Role::Ended) =>
+            {
+                let asked_with_keys =
+                    matches!(&self.role, Role::Initiator(opening) if opening.key_length().is_some());
+                return self.refuse(Refusal::unexplained(asked_with_keys), now);
+            }
             _ => return Progress::Waiting,
         };
         if destination != SocketId(0) && destination != self.dial.local.socket {
@@ -491,6 +498,23 @@ mod tests {
             responder.machine.handle(&packet(&keep_alive(2)), 303 * MS),
             Progress::Connected(_)
         ));
+    }
+
+    /// libsrt 1.5.1 sends no code when the passphrases differ.
+    #[test]
+    fn a_shutdown_in_place_of_an_answer_is_a_refusal() {
+        let shutdown = |to: u32| [&[0x80, 5][..], &[0; 10], &to.to_be_bytes(), &[0; 4]].concat();
+        for (secret, reject) in [(None, Reject::CLOSE), (Some(SECRET), Reject::BAD_SECRET)] {
+            let (mut initiator, mut other) = (side(1, 5, secret, 0), side(2, 3, secret, 0));
+            initiator.machine.handle(&packet(&other.machine.poll(0).unwrap()), 0);
+            let strange = initiator.machine.handle(&packet(&shutdown(7)), 0);
+            assert!(matches!(strange, Progress::Waiting));
+            let Progress::Refused(refusal) = initiator.machine.handle(&packet(&shutdown(1)), 0) else {
+                panic!()
+            };
+            assert_eq!((refusal.reject, refusal.by_peer), (reject, true));
+            assert_eq!(initiator.machine.poll(1000 * MS), None);
+        }
     }
 
     #[test]

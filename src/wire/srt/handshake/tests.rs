@@ -448,7 +448,7 @@ fn a_handshake_that_breaks_the_protocol_is_refused_with_its_code() {
         (with_body(&good, |body| body.first = 0x8000_0000), Reject::ROGUE, "initial sequence number"),
         (good[..HEADER + BODY].to_vec(), Reject::ROGUE, "missing HSREQ"),
         (good[..good.len() - 4].to_vec(), Reject::ROGUE, "block length"),
-        (with(hello, &[0, 1, 2, 0]), Reject::ROGUE, "version, too old for its handshake"),
+        (with(hello, &[0, 1, 2, 0]), Reject::ROGUE, "a version too old for its handshake"),
         (with(hello, &[0, 1, 4, 0]), Reject::VERSION, "version"),
         (with(hello + 4, &[0, 0, 0, 0x7F]), Reject::MESSAGE_API, "stream flag"),
         // the 72 bytes that end srt-tokio's listener, here with a cookie that is heeded
@@ -523,11 +523,13 @@ fn a_caller_minds_only_its_listeners_answers() {
         with_body(&answer, |body| body.kind = Kind::Conclusion),
         with_body(&answer, |body| body.kind = Kind::WaveAHand),
         answer[..answer.len() - 1].to_vec(),
-        [&[0x80, 5][..], &[0; 10], &CALLER.0.to_be_bytes(), &[0; 4]].concat(),
+        [&[0x80, 5][..], &[0; 10], &ACCEPTED.0.to_be_bytes(), &[0; 4]].concat(),
     ] {
         assert!(matches!(caller.handle(&packet(&datagram), 0), Progress::Waiting));
     }
+    let shutdown = [&[0x80, 5][..], &[0; 10], &CALLER.0.to_be_bytes(), &[0; 4]].concat();
     for (change, reject) in [
+        (shutdown, Reject::CLOSE),
         (with_body(&answer, |body| body.version = 4), Reject::VERSION),
         (with_body(&answer, |body| body.extension = 0), Reject::ROGUE),
         (with_body(&answer, |body| body.kind = Kind::Rejection(Reject::FORBIDDEN)), Reject::FORBIDDEN),
