@@ -73,6 +73,7 @@ pub struct BadMaterial {
 pub struct WrongSecret;
 
 /// The keys of one message by their flag.
+#[derive(Default)]
 pub(crate) struct Seks {
     pub(crate) even: Option<Sek>,
     pub(crate) odd: Option<Sek>,
@@ -137,14 +138,14 @@ impl<'a> KeyMaterial<'a> {
         plan: RefreshPlan,
         legacy: bool,
     ) -> Result<(SendKeys, ReceiveKeys), WrongSecret> {
-        let first = match self.unwrap(kek)? {
-            Seks { even: Some(sek), .. } => (KeyFlag::Even, sek),
-            Seks { odd: Some(sek), .. } => (KeyFlag::Odd, sek),
-            Seks { .. } => return Err(WrongSecret),
+        let seks = self.unwrap(kek)?;
+        let first = match (&seks.even, &seks.odd) {
+            (Some(even), _) => (KeyFlag::Even, even),
+            (None, Some(odd)) => (KeyFlag::Odd, odd),
+            (None, None) => return Err(WrongSecret),
         };
-        let first = (first.0, &first.1);
         let sender = SendKeys::new(kek, self.cipher, self.length, first, plan, legacy);
-        Ok((sender, ReceiveKeys::new(kek, self.cipher, self.length, first, legacy)))
+        Ok((sender, ReceiveKeys::new(kek, self.cipher, self.length, &seks, legacy)))
     }
 
     /// Takes the keys out.

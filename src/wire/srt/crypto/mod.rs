@@ -17,7 +17,7 @@ use sha1::Sha1;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::wire::srt::KeyFlag;
-use material::Announced;
+use material::{Announced, Seks};
 
 pub use cipher::{DataKey, GCM_TAG};
 pub use material::{BadMaterial, KEY_MESSAGE_MOST, KeyMaterial, KeySet, KeyState, WrongSecret};
@@ -148,9 +148,9 @@ impl Offer {
         plan: RefreshPlan,
         legacy: bool,
     ) -> (SendKeys, ReceiveKeys) {
-        let first = (KeyFlag::Even, &self.sek);
-        let sender = SendKeys::new(&self.kek, cipher, length, first, plan, legacy);
-        (sender, ReceiveKeys::new(&self.kek, cipher, length, first, legacy))
+        let sender = SendKeys::new(&self.kek, cipher, length, (KeyFlag::Even, &self.sek), plan, legacy);
+        let seks = Seks { even: Some(self.sek.clone()), odd: None };
+        (sender, ReceiveKeys::new(&self.kek, cipher, length, &seks, legacy))
     }
 }
 

@@ -1,8 +1,8 @@
 //! KMREQs and encrypted payloads enter, KMRSPs and clear payloads leave (draft-sharabayko-srt-01, 6.1.6). Never
 //! derives a key itself: that takes milliseconds, so the owner is asked to.
 
-use super::material::{KeyMaterial, KeyState};
-use super::{Cipher, DataKey, Kek, KeyLength, SALT, Sek};
+use super::material::{KeyMaterial, KeyState, Seks};
+use super::{Cipher, DataKey, Kek, KeyLength, SALT};
 use crate::wire::srt::{HEADER, KeyFlag};
 
 /// The keys that one side decrypts with, as the peer changes them.
@@ -29,21 +29,10 @@ pub enum KeyReply {
 }
 
 impl ReceiveKeys {
-    pub(crate) fn new(
-        kek: &Kek,
-        cipher: Cipher,
-        length: KeyLength,
-        first: (KeyFlag, &Sek),
-        legacy: bool,
-    ) -> Self {
-        let mut keys =
-            Self { kek: kek.clone(), cipher, length, legacy, even: None, odd: None, last: Vec::new() };
-        let key = DataKey::new(cipher, length, kek.salt, first.1, legacy);
-        match first.0 {
-            KeyFlag::Odd => keys.odd = Some(key),
-            _ => keys.even = Some(key),
-        }
-        keys
+    pub(crate) fn new(kek: &Kek, cipher: Cipher, length: KeyLength, first: &Seks, legacy: bool) -> Self {
+        let key = |sek| DataKey::new(cipher, length, kek.salt, sek, legacy);
+        let (even, odd) = (first.even.as_ref().map(key), first.odd.as_ref().map(key));
+        Self { kek: kek.clone(), cipher, length, legacy, even, odd, last: Vec::new() }
     }
 
     /// Decrypts `payload` in place with the key that `flag` names and answers how many bytes of it are clear
@@ -115,7 +104,7 @@ fn refusal(state: KeyState) -> KeyReply {
 #[cfg(test)]
 mod tests {
     use super::super::material::{Announced, write};
-    use super::super::{Passphrase, derive};
+    use super::super::{Passphrase, Sek, derive};
     use super::*;
 
     const LENGTH: KeyLength = KeyLength::Aes192;
@@ -130,7 +119,7 @@ mod tests {
 
     fn receiver() -> ReceiveKeys {
         let kek = kek("open sesame!", 9);
-        ReceiveKeys::new(&kek, Cipher::Ctr, LENGTH, (KeyFlag::Even, &sek(1)), false)
+        ReceiveKeys::new(&kek, Cipher::Ctr, LENGTH, &Seks { even: Some(sek(1)), odd: None }, false)
     }
 
     fn sealed(kek: &Kek, fill: u8) -> [u8; 20] {

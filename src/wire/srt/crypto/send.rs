@@ -167,7 +167,7 @@ impl SendKeys {
     /// least 10 ms.
     pub fn poll(&mut self, now: Nanos, rtt: Nanos) -> Option<&[u8]> {
         let announced = self.announced.as_mut().filter(|sent| !sent.confirmed && sent.due <= now)?;
-        announced.due = now + (rtt + rtt / 2).max(SOONEST);
+        announced.due = now.saturating_add(rtt.saturating_add(rtt / 2).max(SOONEST));
         Some(&announced.message)
     }
 
@@ -219,6 +219,7 @@ const SOONEST: Nanos = 10_000_000;
 
 #[cfg(test)]
 mod tests {
+    use super::super::material::Seks;
     use super::super::{KeyMaterial, Passphrase, ReceiveKeys, SALT, derive};
     use super::*;
     use crate::wire::srt::crypto::KeyReply;
@@ -227,10 +228,11 @@ mod tests {
 
     fn pair(every: u32, announce: u32) -> (SendKeys, ReceiveKeys) {
         let kek = derive(&Passphrase::new("open sesame!").unwrap(), [9; SALT]);
-        let first = (KeyFlag::Even, &Sek::new([1; 32]));
+        let first = Seks { even: Some(Sek::new([1; 32])), odd: None };
         let plan = RefreshPlan::new(every, announce).unwrap();
-        let sender = SendKeys::new(&kek, Cipher::Ctr, KeyLength::Aes128, first, plan, false);
-        (sender, ReceiveKeys::new(&kek, Cipher::Ctr, KeyLength::Aes128, first, false))
+        let even = (KeyFlag::Even, first.even.as_ref().unwrap());
+        let sender = SendKeys::new(&kek, Cipher::Ctr, KeyLength::Aes128, even, plan, false);
+        (sender, ReceiveKeys::new(&kek, Cipher::Ctr, KeyLength::Aes128, &first, false))
     }
 
     fn confirm(sender: &mut SendKeys, receiver: &mut ReceiveKeys, now: Nanos) {

@@ -1,11 +1,15 @@
 //! What both sides want enters, what they agree on or the code to refuse with leaves (draft-sharabayko-srt-01,
 //! 3.2.1.1 and 4.3). Knows nothing of the order of packets.
 
-use super::body::{Body, Extensions, Flags, Group, Hello, Kind, Version, address_field, encryption_field};
+use super::body::{
+    Blocks, Body, Extensions, Flags, Group, Hello, Kind, Version, address_field, encryption_field,
+};
 use crate::wire::srt::crypto::{
     Cipher, Kek, KeyLength, KeyMaterial, KeyState, Offer, ReceiveKeys, RefreshPlan, SendKeys,
 };
-use crate::wire::srt::{Control, ControlPacket, HEADER, Nanos, Reject, Seq, SocketId, StreamId};
+use crate::wire::srt::{
+    Control, ControlPacket, HEADER, Nanos, PAYLOAD_MOST, Reject, Seq, SocketId, StreamId,
+};
 
 use std::net::IpAddr;
 
@@ -210,7 +214,7 @@ pub(crate) struct Terms {
 /// The extensions of the side that opens, and the key message among them.
 #[derive(Debug)]
 pub(crate) struct Opening {
-    pub(crate) blocks: Vec<u8>,
+    pub(crate) blocks: Blocks,
     pub(crate) field: u16,
     key_message: Vec<u8>,
     length: KeyLength,
@@ -243,9 +247,7 @@ impl Opening {
             group,
             ..Extensions::default()
         };
-        let mut blocks = Vec::new();
-        extensions.write(&mut blocks);
-        Self { field: extensions.field(), blocks, key_message, length, cipher }
+        Self { field: extensions.field(), blocks: extensions.write(), key_message, length, cipher }
     }
 
     /// The length of its keys, if it brings any.
@@ -337,7 +339,7 @@ pub(crate) fn respond(
     secret: Secret<'_>,
     group: Option<Group>,
     opening: &Extensions<'_>,
-) -> Result<(Terms, Vec<u8>, u16), Refusal> {
+) -> Result<(Terms, Blocks, u16), Refusal> {
     let peer = check_opening(settings, opening)?;
     let (security, key_response) = secure(settings, secret, &peer, opening.key_request)?;
     let proposed = if peer.flags.has(Flags::TSBPD_SEND) { peer.send_latency } else { 0 };
@@ -354,11 +356,9 @@ pub(crate) fn respond(
         group,
         ..Extensions::default()
     };
-    let mut blocks = Vec::new();
-    answer.write(&mut blocks);
     let stream_id = opening.stream_id.clone();
     let terms = Terms { peer, receive_latency, send_latency, stream_id, group: opening.group, security };
-    Ok((terms, blocks, answer.field()))
+    Ok((terms, answer.write(), answer.field()))
 }
 
 impl Terms {
@@ -386,7 +386,10 @@ impl Terms {
             send_latency: self.send_latency,
             peer_window: body.window,
             mss,
-            payload_most: usize::from(mss).saturating_sub(IP_AND_UDP + HEADER + growth),
+            payload_most: usize::from(mss)
+                .saturating_sub(IP_AND_UDP + HEADER)
+                .min(PAYLOAD_MOST)
+                .saturating_sub(growth),
             stream_id: self.stream_id,
             group: self.group,
             security: self.security,

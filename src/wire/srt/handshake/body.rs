@@ -53,6 +53,10 @@ pub(crate) struct Extensions<'a> {
     pub(crate) group: Option<Group>,
 }
 
+/// Extension blocks as bytes. There may be a password in the stream id among them, so they do not show.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Blocks(pub(crate) Vec<u8>);
+
 /// What HSREQ and HSRSP say (3.2.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hello {
@@ -246,8 +250,9 @@ impl<'a> Extensions<'a> {
         Ok(all)
     }
 
-    /// Appends the blocks in libsrt's order.
-    pub(crate) fn write(&self, into: &mut Vec<u8>) {
+    /// The blocks in libsrt's order.
+    pub(crate) fn write(&self) -> Blocks {
+        let mut into = Vec::new();
         let mut put = |kind: u16, block: &[u8]| {
             into.extend(kind.to_be_bytes());
             into.extend(((block.len() / 4) as u16).to_be_bytes());
@@ -274,6 +279,7 @@ impl<'a> Extensions<'a> {
         if let Some(message) = self.key_response {
             put(KMRSP, message);
         }
+        Blocks(into)
     }
 
     /// The field that says which blocks follow (3.2.1, table 3).
@@ -289,6 +295,12 @@ impl<'a> Extensions<'a> {
             field |= HAS_CONFIG;
         }
         field
+    }
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blocks({} bytes)", self.0.len())
     }
 }
 
@@ -462,8 +474,7 @@ mod tests {
             filter: false,
             group: Some(group),
         };
-        let mut bytes = Vec::new();
-        all.write(&mut bytes);
+        let Blocks(mut bytes) = all.write();
         assert_eq!(Extensions::parse(&bytes), Ok(all.clone()));
         assert_eq!(all.field(), 7);
         // what nobody knows is left aside, and so are bytes that are no word

@@ -66,7 +66,7 @@ impl Caller {
             // "datagram", is what such a listener asks for (4.3.1.1).
             Step::Induction => (4, Kind::Induction, 0, None, (DATAGRAM, &[][..])),
             Step::Conclusion { cookie, opening } => {
-                let extensions = (opening.field, opening.blocks.as_slice());
+                let extensions = (opening.field, opening.blocks.0.as_slice());
                 (5, Kind::Conclusion, *cookie, opening.key_length(), extensions)
             }
             Step::Ended => return None,

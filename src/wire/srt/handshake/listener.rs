@@ -7,7 +7,7 @@ use super::agree::{
     Agreed, Letter, Local, PeerClock, Refusal, Secret, Settings, check_body, check_opening, datagram,
     respond, timestamp,
 };
-use super::body::{Body, Extensions, Group, Kind, MAGIC, Version, encryption_field};
+use super::body::{Blocks, Body, Extensions, Group, Kind, MAGIC, Version, encryption_field};
 use super::cookie::CookieSecret;
 use crate::wire::srt::crypto::{Cipher, KeyLength, KeyMaterial, SALT};
 use crate::wire::srt::{Control, ControlPacket, Nanos, Packet, Reject, Seq, SocketId, StreamId};
@@ -48,10 +48,11 @@ pub struct Request {
     /// The connection group that it is in. libsrt without bonding leaves the block unanswered, and a caller in a
     /// group refuses that; answer with a group of one's own, or reject with [`Reject::GROUP`].
     pub group: Option<Group>,
-    /// How it wants to encrypt; its key can be had from its salt and the passphrase ([`super::super::crypto::derive`]).
+    /// How it wants to encrypt; its key can be had from the salt and the passphrase, with
+    /// [`derive`](crate::wire::srt::crypto::derive).
     pub encryption: Option<KeyAsk>,
     body: Body,
-    blocks: Vec<u8>,
+    blocks: Blocks,
     clock: PeerClock,
 }
 
@@ -78,8 +79,8 @@ pub struct Acceptance<'a> {
 }
 
 impl Listener {
-    /// Begins to listen. `settings` decide the MSS, window and key length in answers to first questions; what is
-    /// asked of a caller is its request's matter.
+    /// Begins to listen. `settings` say which key length is advertised and which version of a peer is old enough to
+    /// be refused at once; the rest is for [`Acceptance`] to say.
     pub const fn new(settings: Settings, secret: CookieSecret, now: Nanos) -> Self {
         Self { settings, secret, started: now }
     }
@@ -154,7 +155,7 @@ impl Request {
             group: all.group,
             encryption,
             body,
-            blocks: rest.to_vec(),
+            blocks: Blocks(rest.to_vec()),
             clock,
         })
     }
@@ -173,7 +174,8 @@ impl Request {
     }
 
     fn agree(&self, how: &Acceptance<'_>, now: Nanos) -> Result<(Agreed, Vec<u8>), Refusal> {
-        let all = Extensions::parse(&self.blocks).map_err(|(reject, field)| Refusal::ours(reject, field))?;
+        let all =
+            Extensions::parse(&self.blocks.0).map_err(|(reject, field)| Refusal::ours(reject, field))?;
         let (terms, blocks, field) = respond(how.settings, how.secret, how.group, &all)?;
         // Both directions have the same initial number: libsrt callers refuse any other as an attack.
         let local = Local { socket: how.socket, first: Seq::new(self.body.first), started: now };
@@ -189,7 +191,7 @@ impl Request {
             cookie: self.body.cookie,
             encryption: self.encryption.and_then(|ask| ask.strength).map(|(_, length)| length),
         };
-        Ok((agreed, letter.write((field, &blocks), now)))
+        Ok((agreed, letter.write((field, &blocks.0), now)))
     }
 }
 

@@ -2,7 +2,7 @@
 //! each other at the same time (draft-sharabayko-srt-01, 4.3.2). Never takes part in more than one meeting.
 
 use super::agree::{Agreed, Letter, Opening, PeerClock, Refusal, Secret, check_body, check_opening, respond};
-use super::body::{Body, Extensions, Kind};
+use super::body::{Blocks, Body, Extensions, Kind};
 use super::caller::Dial;
 use super::{Progress, RETRY};
 use crate::wire::srt::crypto::{Kek, KeyMaterial};
@@ -44,13 +44,13 @@ enum Answering {
     /// The key for it is derived.
     Key(Box<Asked>),
     /// Its answer is sent until the other side agrees.
-    Answered { agreed: Box<Agreed>, blocks: Vec<u8>, field: u16 },
+    Answered { agreed: Box<Agreed>, blocks: Blocks, field: u16 },
 }
 
 #[derive(Debug)]
 struct Asked {
     body: Body,
-    blocks: Vec<u8>,
+    blocks: Blocks,
     clock: PeerClock,
 }
 
@@ -88,10 +88,10 @@ impl Rendezvous {
         let letter = match &self.role {
             Role::Waving => self.letter(Kind::WaveAHand, (0, &[]), now),
             Role::Initiator(opening) => {
-                self.letter(Kind::Conclusion, (opening.field, opening.blocks.as_slice()), now)
+                self.letter(Kind::Conclusion, (opening.field, opening.blocks.0.as_slice()), now)
             }
             Role::Responder(Answering::Answered { field, blocks, .. }) => {
-                self.letter(Kind::Conclusion, (*field, blocks), now)
+                self.letter(Kind::Conclusion, (*field, &blocks.0), now)
             }
             Role::Responder(_) => self.letter(Kind::Conclusion, (0, &[]), now),
             Role::Ended => return None,
@@ -153,7 +153,7 @@ impl Rendezvous {
     /// Goes on after [`Progress::Derive`], with the key for the salt that was asked for.
     pub fn adopt(&mut self, kek: &Kek, now: Nanos) -> Progress {
         let Role::Responder(Answering::Key(asked)) = &self.role else { return Progress::Waiting };
-        match self.answer(&asked.body, &asked.blocks, asked.clock, Some(kek)) {
+        match self.answer(&asked.body, &asked.blocks.0, asked.clock, Some(kek)) {
             Ok(answered) => {
                 self.role = Role::Responder(answered);
                 self.due = now;
@@ -207,7 +207,7 @@ impl Rendezvous {
                     .map(|material| material.salt);
                 match salt {
                     Some(salt) => {
-                        let asked = Asked { body: *body, blocks: rest.to_vec(), clock };
+                        let asked = Asked { body: *body, blocks: Blocks(rest.to_vec()), clock };
                         self.role = Role::Responder(Answering::Key(Box::new(asked)));
                         Ok(Progress::Derive(salt))
                     }

@@ -580,6 +580,19 @@ fn a_group_is_told_and_its_absence_refused() {
 }
 
 #[test]
+fn a_password_in_a_stream_id_does_not_show() {
+    let listener = listener(Settings::default());
+    let dial = Dial { stream_id: StreamId::new(b"read:live:joe:hunter2").ok(), ..dial() };
+    let conclusion = conclusion(&listener, dial.clone(), 0);
+    let Heard::Request(request) = listener.handle(address(), &packet(&conclusion), 0) else { panic!() };
+    let shown = format!("{dial:?} {request:?}");
+    // as text, and as a list of numbers in either order
+    for secret in ["hunter2", "104, 117, 110", "110, 117, 104"] {
+        assert!(!shown.contains(secret));
+    }
+}
+
+#[test]
 fn a_request_says_what_its_sender_wants() {
     let listener = listener(Settings::default());
     let settings = Settings { key_length: Some(KeyLength::Aes192), ..Settings::default() };
@@ -599,7 +612,7 @@ fn a_request_says_what_its_sender_wants() {
     all.key_request = Some(&[0; 64]);
     let mut bytes = conclusion[..HEADER].to_vec();
     good.write(&mut bytes);
-    all.write(&mut bytes);
+    bytes.extend(all.write().0);
     let Heard::Request(request) = listener.handle(address(), &packet(&bytes), 0) else { panic!() };
     assert_eq!(request.encryption, Some(KeyAsk { salt: None, strength: None }));
     let settings = Settings::default();
