@@ -30,7 +30,7 @@ pub(crate) use marks::{between, holds, knock, mark};
 pub(crate) use netns::{Netns, connect};
 pub(crate) use peer::Peer;
 pub(crate) use proxy::{Path as NetworkPath, Proxy};
-pub(crate) use srt::{End, Giver, LATENCY, Taker, Tool, mediamtx, newer_libsrt};
+pub(crate) use srt::{End, Giver, LATENCY, MediaMtx, Taker, Tool, newer_libsrt};
 pub(crate) use udp::{Receiver, Sender, free_port, pace, send_paced};
 
 /// How long anything that must happen may take on a machine that is busy with other tests.

@@ -305,13 +305,35 @@ fn library_path(prefix: &Path) -> OsString {
     std::env::join_paths([prefix.join("lib"), prefix.join("lib64")]).expect("a folder without a colon")
 }
 
-/// MediaMTX, the program that `MEDIAMTX_BIN` names; without it the test is skipped, visibly, for no package has it.
-pub(crate) fn mediamtx() -> Option<PathBuf> {
-    let program = std::env::var_os("MEDIAMTX_BIN").map(PathBuf::from).filter(|program| program.is_file());
-    if program.is_none() {
-        super::skipped("MEDIAMTX_BIN names no program");
+/// MediaMTX, the program that `MEDIAMTX_BIN` names, taking and giving any path over SRT. Ends with its owner.
+pub(crate) struct MediaMtx {
+    srt: SocketAddr,
+    _program: Program,
+}
+
+impl MediaMtx {
+    /// `None`, and a visible skip, without that variable, for no package has MediaMTX.
+    pub(crate) fn start() -> Option<Self> {
+        let Some(binary) = std::env::var_os("MEDIAMTX_BIN").map(PathBuf::from).filter(|b| b.is_file()) else {
+            super::skipped("MEDIAMTX_BIN names no program");
+            return None;
+        };
+        let srt = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let config = format!(
+            "logLevel: info\nsrt: true\nsrtAddress: {srt}\nrtsp: false\nrtmp: false\nhls: false\nwebrtc: false\n\
+             moq: false\npaths: {{all_others: {{}}}}\n"
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("mediamtx.yml"), config).expect("a file");
+        let mut command = Command::new(binary);
+        command.arg("mediamtx.yml").stdin(Stdio::null());
+        Some(Self { srt, _program: Program::start(command, folder) })
     }
-    program
+
+    /// Where it is dialled.
+    pub(crate) fn srt(&self) -> SocketAddr {
+        self.srt
+    }
 }
 
 /// Milliseconds on every connection: so much a busy machine may stumble without losing a packet.
