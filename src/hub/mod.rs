@@ -4,6 +4,7 @@
 mod feed;
 mod lane;
 mod shard;
+mod stream;
 mod timetable;
 
 pub use feed::{FeedReader, FeedWriter, feed};

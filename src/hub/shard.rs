@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Mailbox, Sender, TrySendError};
 
+use super::stream::{Stream, earliest};
 use crate::media::Nanos;
 use crate::net::{Doorbell, Poller, Receiver, Registrar, Token};
 
@@ -220,64 +221,6 @@ impl<I: Intake, O: Outflow> ShardHandle<I, O> {
 impl<I: Intake, O: Outflow> Drop for ShardHandle<I, O> {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// A stream that this shard owns.
-struct Stream<I> {
-    intake: I,
-    /// Polled at given moments instead of when it becomes readable.
-    ticking: bool,
-    /// Moments of its own, where those of this shard's outputs are missing or too rare.
-    own_ticks: Option<Nanos>,
-    /// The poller will tell when it becomes readable.
-    armed: bool,
-    polled_at: Nanos,
-    /// A burst is arriving: since when, and how many datagrams so far.
-    burst: Option<(Nanos, u32)>,
-    repoll_at: Option<Nanos>,
-    /// Its entry among the timers: never later than `next_due`.
-    timer: Option<Nanos>,
-    /// Counted since the last review.
-    clusters: u32,
-    datagrams: u32,
-}
-
-impl<I: Intake> Stream<I> {
-    fn new(intake: I) -> Self {
-        Self {
-            intake,
-            ticking: false,
-            own_ticks: None,
-            armed: false,
-            polled_at: 0,
-            burst: None,
-            repoll_at: None,
-            timer: None,
-            clusters: 0,
-            datagrams: 0,
-        }
-    }
-
-    fn poll(&mut self, tools: &mut Tools, now: Nanos) -> u32 {
-        let polled = self.intake.poll(tools, now);
-        self.polled_at = now;
-        self.clusters += polled.clusters;
-        self.datagrams += polled.datagrams;
-        if polled.more {
-            self.repoll_at = Some(now);
-        }
-        polled.datagrams
-    }
-
-    fn next_due(&self) -> Option<Nanos> {
-        // On a common grid, so that many streams wake the thread together.
-        let tick = match self.own_ticks {
-            Some(period) => Some((self.polled_at / period + 1) * period),
-            // Outputs that leave take their moments with them: until the next review this one is kept.
-            None => self.ticking.then_some(self.polled_at + BACKSTOP),
-        };
-        earliest(earliest(self.intake.next_due(), self.repoll_at), tick)
     }
 }
 
@@ -574,13 +517,6 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
     }
 }
 
-fn earliest(a: Option<Nanos>, b: Option<Nanos>) -> Option<Nanos> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
 fn hold(clock: fn() -> Nanos, time: Duration) {
     let until = clock() + time.as_nanos() as u64;
     while clock() < until {
@@ -597,8 +533,6 @@ const FRESH: Nanos = 50_000;
 const SETTLE: Nanos = 300_000;
 /// How often a busy stream without outputs is polled.
 const IDLE_TICKS: u32 = 100;
-/// How long a stream may go without a poll when its outputs' moments are gone.
-const BACKSTOP: Nanos = 50_000_000;
 const BURST: u32 = 4;
 const LARGE_BURST: u32 = 44;
 const LONG_BURST: Nanos = 2_000_000;
