@@ -1,9 +1,20 @@
 //! Attempts of the director: dials begin within their budget and end in a driver that feeds or a target that is walked.
 //! Never decides whether to try again.
 
-use super::super::dial::Origin;
-use super::super::sessions::{self, Meeting};
-use super::*;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Dialled, Director, Id, Made, Neighbours, UnderWay};
+use crate::app::dial::{self, DialError, Origin};
+use crate::app::sessions::{self, Meeting};
+use crate::app::streams::Sink;
+use crate::control::OutputCard;
+use crate::egress::FileTarget;
+use crate::net::{self, Route};
+use crate::store::{FileOutput, InputId, InputUrl, OutputId, OutputUrl};
+use crate::supervise::{Attempt, Class, Event, Grant};
+use crate::telemetry::Level;
 
 impl Director {
     pub(super) fn dial(&mut self, id: Id, attempt: Attempt) {

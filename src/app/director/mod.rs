@@ -7,29 +7,26 @@ mod view;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::dial::{self, DialError, Source, Way};
+use super::dial::{DialError, Source, Way};
 use super::sessions::Plan;
-use super::streams::{Sink, Streams};
+use super::streams::Streams;
 use crate::config::Config;
 use crate::control::{Board, Command, InputCard, OutputCard};
-use crate::egress::{self, FileTarget};
+use crate::egress;
 use crate::ingest;
-use crate::net::{self, HostPolicy, Route, clock};
+use crate::net::{HostPolicy, Route, clock};
 use crate::port::{self, Owner};
 use crate::store::{
-    Delay, FileOutput, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots,
-    SrtInput, Store, reader_of,
+    Delay, InputId, InputSpec, InputUrl, OutputId, OutputSpec, OutputUrl, Refusal, Roots, SrtInput, Store,
+    reader_of,
 };
-use crate::supervise::{
-    Action, Attempt, Backoff, Class, DialBudget, Event, Grant, Keeper, Nanos, Policy, Role,
-};
-use crate::telemetry::{Desired, Level, State};
+use crate::supervise::{Action, Attempt, Backoff, Class, DialBudget, Event, Keeper, Nanos, Policy, Role};
+use crate::telemetry::{Desired, Level};
 use crate::wire::srt::handshake::CookieSecret;
 
 /// What the configuration says where a url is silent.

@@ -1,7 +1,15 @@
 //! What the director sees and shows: counters are looked at, machines hear that data moved, the board and the logs
 //! learn what changed. Decides nothing.
 
-use super::*;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::{Director, Id};
+use crate::control::OutputCard;
+use crate::net::clock;
+use crate::store::OutputUrl;
+use crate::supervise::Event;
+use crate::telemetry::{Level, State};
 
 impl Director {
     pub(super) fn look_at_inputs(&mut self) {

@@ -17,7 +17,7 @@ use crate::telemetry::{self, Encryption, Rate, SrtStats};
 use crate::wire::srt::crypto::{
     Cipher, Kek, KeyLength, KeyReply, KeyState, Passphrase, ReceiveKeys, SALT, SendKeys,
 };
-use crate::wire::srt::handshake::{Agreed, Caller, Flags, Progress, Refusal, Rendezvous};
+use crate::wire::srt::handshake::{Agreed, Caller, Flags, Progress, Refusal, Rendezvous, Version};
 use crate::wire::srt::{
     Control, ControlPacket, HEADER, KeyFlag, Packet, Receiver, ReceiverConfig, Sender, SenderConfig,
     SocketId, Spread, UserKind,
@@ -426,6 +426,7 @@ impl Stage {
                     tied_timestamp: agreed.peer_clock.timestamp,
                     latency: ms(agreed.receive_latency),
                     capacity: conduct.window,
+                    peer_holds_off: agreed.peer_version >= HOLDS_OFF,
                     idle_timeout: conduct.idle_timeout,
                 };
                 let receiver = Receiver::new(&config, now);
@@ -500,5 +501,7 @@ fn level(cell: &telemetry::Spread, value: u32) {
     cell.set(value, min, avg, cell.max.load(Relaxed).max(value));
 }
 
+/// From this version on libsrt sends nothing again twice within a round trip.
+const HOLDS_OFF: Version = Version(0x0001_0404);
 /// A full datagram of a lane.
 const PAYLOAD: usize = 1316;
