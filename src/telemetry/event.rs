@@ -32,10 +32,13 @@ pub struct Event {
     pub message: String,
 }
 
-/// The last events of one object; the oldest is dropped when it is full.
+/// The last events of one object: about 2 KB of them, some twenty. Thousands of outputs that flap at the same time
+/// must not cost more than those that send. The oldest are dropped; the newest stays, however long it is.
 #[derive(Debug, Default)]
 pub struct EventRing {
     events: VecDeque<Event>,
+    /// Bytes of their messages.
+    text: usize,
 }
 
 impl EventRing {
@@ -49,8 +52,15 @@ impl EventRing {
             *last = event;
             return;
         }
-        if self.events.len() == CAPACITY {
-            self.events.pop_front();
+        self.text += event.message.len();
+        while self.bytes(self.events.len() + 1) > MOST
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.text -= oldest.message.len();
+        }
+        if self.events.len() == self.events.capacity() {
+            // Not doubled: half of the places would stay empty.
+            self.events.reserve_exact(STEP);
         }
         self.events.push_back(event);
     }
@@ -59,9 +69,17 @@ impl EventRing {
     pub fn newest(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().rev()
     }
+
+    /// What so many events take with all messages.
+    fn bytes(&self, events: usize) -> usize {
+        events * (size_of::<Event>() + MALLOC) + self.text
+    }
 }
 
-const CAPACITY: usize = 64;
+const MOST: usize = 2048;
+const STEP: usize = 4;
+/// What the allocator adds to a message.
+const MALLOC: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -71,15 +89,35 @@ mod tests {
         Event { id, at: SystemTime::UNIX_EPOCH, level: Level::Info, message: message.into() }
     }
 
+    /// Bytes on the heap.
+    fn held(ring: &EventRing) -> usize {
+        let text: usize = ring.events.iter().map(|event| event.message.len() + MALLOC).sum();
+        ring.events.capacity() * size_of::<Event>() + text
+    }
+
     #[test]
-    fn keeps_the_newest() {
-        let mut ring = EventRing::default();
-        for id in 0..200 {
-            ring.push(event(id, &format!("m{id}")));
+    fn keeps_the_newest_that_fit() {
+        for length in [1, 8, 40, 90, 300] {
+            let mut ring = EventRing::default();
+            for id in 1..=300 {
+                ring.push(event(id, &format!("{id:0length$}")));
+                assert!(held(&ring) <= MOST + STEP * size_of::<Event>(), "{} bytes", held(&ring));
+            }
+            let ids: Vec<u64> = ring.newest().map(|event| event.id).collect();
+            assert!(ids.iter().copied().eq((1..=300).rev().take(ids.len())), "{ids:?}");
+            assert!(ids.len() >= 5 && (length > 40 || ids.len() >= 16), "{} of {length} bytes", ids.len());
         }
-        let ids: Vec<u64> = ring.newest().map(|e| e.id).collect();
-        assert_eq!(ids.len(), CAPACITY);
-        assert_eq!((ids[0], ids[CAPACITY - 1]), (199, 136));
+    }
+
+    #[test]
+    fn a_long_message_stays_until_the_next_one() {
+        let mut ring = EventRing::default();
+        ring.push(event(1, "short"));
+        ring.push(event(2, &"x".repeat(2 * MOST)));
+        assert_eq!(ring.newest().map(|event| event.id).collect::<Vec<_>>(), [2]);
+        ring.push(event(3, "short"));
+        assert_eq!(ring.newest().map(|event| event.id).collect::<Vec<_>>(), [3]);
+        assert!(held(&ring) < MOST);
     }
 
     #[test]
