@@ -222,6 +222,21 @@ fn more_neighbours_than_the_kernel_remembers_are_named() {
 }
 
 #[test]
+fn what_is_missing_in_the_stream_is_counted_for_its_input() {
+    let engine = Engine::start();
+    let port = free_port();
+    let input = engine.add_input("in", &format!("udp://127.0.0.1:{port}"));
+    let receiver = Receiver::new();
+    engine.add_output(input, "out", &receiver.url());
+    let mut sender = Sender::new(local(port));
+    sender.send_marked(0, &loopable("h264_cc_loss.ts"), 1316, 20.0, &[&receiver]);
+    let path = format!("/api/inputs/{input}");
+    let counted = engine.wait(&path, "continuity errors", |i| i["stats"]["continuity_errors"] != 0);
+    assert_eq!(counted["stats"]["continuity_errors"], 12);
+    assert_eq!(engine.get(&format!("{path}/report"))["stream"]["continuity_errors"], 12);
+}
+
+#[test]
 fn two_groups_on_one_port_do_not_mix() {
     let engine = Engine::start();
     let port = free_port();

@@ -191,8 +191,8 @@ async fn inputs_live_through_the_contract() {
         "last_error": null,
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "last_packet_ms": 0, "last_packet": null,
-            "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "foreign_datagrams": 0, "rtp_lost": 0,
-            "rtp_reordered": 0, "rtp_discarded": 0, "rtp_ssrc_changes": 0, "rcvbuf_requested": 0,
+            "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0,
+            "foreign_datagrams": 0, "rtp_lost": 0, "rtp_reordered": 0, "rtp_discarded": 0, "rtp_ssrc_changes": 0, "rcvbuf_requested": 0,
             "rcvbuf_granted": 0, "srt": null, "sessions": 0,
         },
     });

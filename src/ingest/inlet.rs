@@ -190,7 +190,9 @@ impl Intake for Inlet {
         stats.resyncs.store(self.framed_before.1 + self.framer.resyncs(), Relaxed);
         if now - self.reported >= REPORT {
             self.reported = now;
-            self.health.report(self.pipe.analyzer.report(now));
+            let report = self.pipe.analyzer.report(now);
+            stats.continuity_errors.store(report.continuity_errors, Relaxed);
+            self.health.report(report);
             if let Some(Driver::Udp(udp)) = &self.driver {
                 self.health.senders(udp.sender(), udp.foreign());
             }

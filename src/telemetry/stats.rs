@@ -25,6 +25,8 @@ pub struct InputStats {
     pub junk_bytes: AtomicU64,
     /// How often the 0x47 grid was lost and found again.
     pub resyncs: AtomicU64,
+    /// Gaps in the continuity counters of all PIDs (ISO/IEC 13818-1, 2.4.3.3): packets that never came.
+    pub continuity_errors: AtomicU64,
     /// Datagrams from senders other than the one the input is locked to.
     pub foreign_datagrams: AtomicU64,
     /// RTP packets that never arrived.
