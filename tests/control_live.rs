@@ -6,7 +6,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -629,4 +630,29 @@ fn a_resolver_that_does_not_answer_holds_up_nothing() {
         // The resolver's library would have asked again before it gave up.
         assert_eq!(resolver.asked(), before, "the end waited for the resolver");
     });
+}
+
+#[test]
+fn sockets_that_say_nothing_do_not_take_the_api_away() {
+    millrace::net::raise_open_files().expect("room for sockets");
+    let engine = Engine::start();
+    let source = loopable("h265_sync.ts");
+    let crowd = Crowd::new(5, &source);
+    let (_, sender) = serve(&engine, &crowd);
+    let flow = Flow::from(sender, &source, 2.0);
+    let before = held(engine.pid()).descriptors;
+    let address: SocketAddr = engine.address().parse().expect("an address");
+    let sockets: Vec<TcpStream> =
+        (0..1200).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+    // Who came too late is told.
+    let mut last = sockets.last().expect("many");
+    let mut said = String::new();
+    last.set_read_timeout(Some(support::PATIENCE)).expect("SO_RCVTIMEO");
+    last.read_to_string(&mut said).expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 503 "), "{said}");
+    assert!(held(engine.pid()).descriptors <= before + 1024);
+    drop(sockets);
+    wait_for("the API", || engine.is_healthy().then_some(()));
+    wait_for("descriptors as before", || (held(engine.pid()).descriptors <= before + 8).then_some(()));
+    crowd.expect(flow.stop());
 }

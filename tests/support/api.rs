@@ -20,6 +20,11 @@ impl Api {
         Self { root: format!("http://{listen}"), agent: config.build().new_agent() }
     }
 
+    /// Where it listens, `127.0.0.1:8080`.
+    pub(crate) fn address(&self) -> &str {
+        self.root.trim_start_matches("http://")
+    }
+
     pub(crate) fn is_healthy(&self) -> bool {
         self.agent.get(format!("{}/api/health", self.root)).call().is_ok_and(|r| r.status() == 200)
     }
