@@ -202,14 +202,14 @@ impl End {
         format!("srt://{}?mode={}&latency={LATENCY}{}", self.address, self.mode, options.collect::<String>())
     }
 
+    /// The url as a tool reads it: none of them knows %23, and ffmpeg counts latency in microseconds.
     fn url(&self, tool: Tool) -> String {
-        // ffmpeg counts in microseconds and reads %23; the other one does neither.
-        let (latency, hash) = if tool == Tool::Ffmpeg { (LATENCY * 1000, "%23") } else { (LATENCY, "#") };
-        let options =
-            self.options.iter().map(|(name, value)| format!("&{name}={}", value.replace('#', hash)));
-        let url = format!("srt://{}?mode={}{}", self.address, self.mode, options.collect::<String>());
-        let packet = if tool == Tool::Ffmpeg { "&pkt_size=1316" } else { "" };
-        format!("{url}&latency={latency}{packet}")
+        let options: String = self.options.iter().map(|(name, value)| format!("&{name}={value}")).collect();
+        let own = match tool {
+            Tool::Ffmpeg => format!("latency={}&pkt_size=1316", LATENCY * 1000),
+            _ => format!("latency={LATENCY}"),
+        };
+        format!("srt://{}?mode={}&{own}{options}", self.address, self.mode)
     }
 
     /// The same as properties of a GStreamer element.
