@@ -6,8 +6,8 @@
 //! ```text
 //!             ┌──────────── one shard owns this ────────────┐
 //!  source ──▶ ingest ──▶ hub: the stream's native `ts` lane ─┬──▶ egress ──▶ UDP, RTP, file
-//!  (url)      net+wire   (ring of refcounted blocks, index)  │
-//!                            │                               └──▶ mux: derived lanes (filters) ──▶ egress
+//!  (url)      net+wire   (ring of refcounted blocks, index)  ├──▶ port ────▶ SRT (and SRT ──▶ port ──▶ ingest)
+//!                            │                               └──▶ mux: derived lanes (filters) ──▶ egress, port
 //!                            └──▶ inspect (what is in the stream, is it healthy): never in the way
 //!
 //!  store (desired state) ──▶ app (start, stop) ──▶ supervise        control ◀── snapshots of telemetry
