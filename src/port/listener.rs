@@ -100,13 +100,15 @@ impl Doors {
         match (&route.passphrase, salt) {
             (Some(passphrase), Some(salt)) => {
                 let who = (request.from, request.peer);
-                if self.deriving.contains(&who) {
+                let of_host = self.deriving.iter().filter(|(from, _)| from.ip() == who.0.ip()).count();
+                if self.deriving.contains(&who)
+                    || of_host >= DERIVING_OF_HOST
+                    || self.deriving.len() >= DERIVING_MOST
+                {
                     return Knock::None;
                 }
                 let passphrase = passphrase.clone();
-                if self.deriving.len() < DERIVING_MOST {
-                    self.deriving.push(who);
-                }
+                self.deriving.push(who);
                 Knock::Derive(request, passphrase, salt)
             }
             _ => Knock::Request(request),
@@ -230,3 +232,5 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 
 /// Requests of one port whose keys are being derived.
 const DERIVING_MOST: usize = 512;
+/// Of these, those of one address: who floods the port with requests keeps nobody else waiting for long.
+const DERIVING_OF_HOST: usize = 64;

@@ -89,7 +89,7 @@ impl Ports {
         let Some(Some(port)) = self.ports.get_mut(index) else { return };
         let Some(doors) = &mut port.doors else { return };
         if port.visits.contains_key(&(request.from, request.peer)) {
-            return;
+            return doors.give_up(request);
         }
         let Admitted { place, agreed, answer } = match doors.admit(request, kek, id, now) {
             Ok(admitted) => admitted,
