@@ -202,6 +202,11 @@ impl End {
         format!("srt://{}?mode={}&latency={LATENCY}{}", self.address, self.mode, options.collect::<String>())
     }
 
+    /// The url as srt-live-transmit reads it.
+    pub(crate) fn transmit_url(&self) -> String {
+        self.url(Tool::Transmit)
+    }
+
     /// The url as a tool reads it: none of them knows %23, and ffmpeg counts latency in microseconds.
     fn url(&self, tool: Tool) -> String {
         let options: String = self.options.iter().map(|(name, value)| format!("&{name}={value}")).collect();
