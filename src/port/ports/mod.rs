@@ -205,14 +205,17 @@ impl Ports {
     fn call(&mut self, call: Call, now: Nanos) {
         self.close(call.owner, now);
         let Call { owner, attempt, port, peer, passphrase, mut dial, rendezvous, conduct, role } = call;
+        // In a rendezvous the peer may be the one who brings keys; a peer that changes its keys may change their salt.
+        if passphrase.is_some()
+            && (rendezvous || matches!(role, Role::Receive(_)))
+            && let Err(kind) = self.start_deriver()
+        {
+            return self.tell(owner, attempt, kind);
+        }
         let port = match self.port(port, now) {
             Ok(port) => port,
             Err(kind) => return self.tell(owner, attempt, kind),
         };
-        if let (true, Some(_), Err(kind)) = (rendezvous, &passphrase, self.start_deriver()) {
-            self.tell(owner, attempt, kind);
-            return self.drop_if_unused(port);
-        }
         let local = self.free_id(port);
         dial.local.socket = local;
         let stats = match &role {
@@ -238,7 +241,9 @@ impl Ports {
             Ok(index) => index,
             Err(kind) => return self.tell(owner, attempt, kind),
         };
-        if let (Some(_), Err(kind)) = (&listen.passphrase, self.start_deriver()) {
+        if listen.passphrase.is_some()
+            && let Err(kind) = self.start_deriver()
+        {
             self.tell(owner, attempt, kind);
             return self.drop_if_unused(index);
         }
@@ -248,6 +253,17 @@ impl Ports {
         doors.routes.push(listen);
         self.holdings.insert(owner, Holding::Place(index));
         self.tell(owner, attempt, NoticeKind::Listening(local));
+    }
+
+    fn start_deriver(&mut self) -> Result<(), NoticeKind> {
+        if self.deriver.is_none() {
+            let deriver = Deriver::start(Arc::clone(&self.wakes.bell)).map_err(|error| {
+                let reason = format!("cannot start a thread for keys: {error}");
+                NoticeKind::Failed { reason, retryable: true }
+            })?;
+            self.deriver = Some(deriver);
+        }
+        Ok(())
     }
 
     fn close(&mut self, owner: Owner, now: Nanos) {
@@ -273,18 +289,6 @@ impl Ports {
             }
             None => {}
         }
-    }
-
-    /// Whoever answers a peer's key message needs the thread that derives keys.
-    fn start_deriver(&mut self) -> Result<(), NoticeKind> {
-        if self.deriver.is_none() {
-            let deriver = Deriver::start(Arc::clone(&self.wakes.bell)).map_err(|error| {
-                let reason = format!("cannot start a thread for keys: {error}");
-                NoticeKind::Failed { reason, retryable: true }
-            })?;
-            self.deriver = Some(deriver);
-        }
-        Ok(())
     }
 
     fn take(&mut self, index: usize, from: SocketAddr, datagram: &[u8], arrival: Nanos, now: Nanos) {
@@ -321,8 +325,12 @@ impl Ports {
                 }
             }
             Reaction::Derive(passphrase, salt) => {
-                if let Some(deriver) = &self.deriver {
-                    deriver.ask(Derivation::Session(at, session.local), passphrase, salt);
+                let to = session.local;
+                let ask = |d: &Deriver<_>| d.ask(Derivation::Session(at, to), passphrase, salt);
+                if !self.deriver.as_ref().is_some_and(ask)
+                    && let Some(Some(session)) = self.sessions.get_mut(at)
+                {
+                    session.forgo();
                 }
             }
             Reaction::Connected(agreed) => self.connected(at, *agreed, now),

@@ -266,6 +266,13 @@ impl Session {
         }
     }
 
+    /// A key that it asked for and will not get. The peer repeats its message.
+    pub(super) fn forgo(&mut self) {
+        if let Stage::Receiving(receiving) = &mut self.stage {
+            receiving.awaited = None;
+        }
+    }
+
     /// When it wants a turn without a packet having arrived.
     pub(super) fn next_due(&self) -> Nanos {
         match &self.stage {
