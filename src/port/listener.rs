@@ -17,6 +17,14 @@ pub(super) struct Doors {
     pub(super) routes: Vec<Listen>,
     /// Requests whose keys are being derived, by their sender.
     deriving: Vec<(SocketAddr, SocketId)>,
+    complaints: Complaints,
+}
+
+/// How many lines about those turned away may still be told, as of a moment, and how many were not.
+struct Complaints {
+    left: u64,
+    at: Nanos,
+    untold: u64,
 }
 
 /// What came of a datagram to nobody.
@@ -63,6 +71,7 @@ impl Doors {
             listener: Listener::new(Settings::default(), cookie, now),
             routes: Vec::new(),
             deriving: Vec::new(),
+            complaints: Complaints { left: COMPLAINTS, at: now, untold: 0 },
         }
     }
 
@@ -155,6 +164,24 @@ impl Doors {
         self.deriving.retain(|&who| who != (request.from, request.peer));
     }
 
+    /// The line about one who was turned away, if it is to be told: a flood of them tells nobody more than a few do,
+    /// and would drive out what else there is to tell.
+    pub(super) fn complain(&mut self, text: String, now: Nanos) -> Option<String> {
+        let of = &mut self.complaints;
+        let more = now.saturating_sub(of.at) / COMPLAINT_EVERY;
+        of.left = (of.left + more).min(COMPLAINTS);
+        of.at += more * COMPLAINT_EVERY;
+        if of.left == 0 {
+            of.untold += 1;
+            return None;
+        }
+        of.left -= 1;
+        match std::mem::take(&mut of.untold) {
+            0 => Some(text),
+            untold => Some(format!("{text} ({untold} more were turned away before)")),
+        }
+    }
+
     /// Who gave a request, without its password.
     pub(super) fn describe(request: &Request) -> (Option<Box<str>>, Box<str>) {
         let Some(id) = &request.stream_id else { return (None, "".into()) };
@@ -234,3 +261,24 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 const DERIVING_MOST: usize = 512;
 /// Of these, those of one address: who floods the port with requests keeps nobody else waiting for long.
 const DERIVING_OF_HOST: usize = 64;
+/// Lines about those turned away that may be told at once, and the time after which there may be one more.
+const COMPLAINTS: u64 = 64;
+const COMPLAINT_EVERY: Nanos = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_of_in_a_few_lines_that_count_the_rest() {
+        let mut doors = Doors::new(CookieSecret::new([7; 32]), 5);
+        let mut tell = |now| doors.complain("x".into(), now);
+        assert!((0..COMPLAINTS).all(|_| tell(5).as_deref() == Some("x")));
+        assert!((0..1000).all(|_| tell(5).is_none()));
+        assert_eq!(tell(5 + COMPLAINT_EVERY).as_deref(), Some("x (1000 more were turned away before)"));
+        assert_eq!(tell(5 + COMPLAINT_EVERY), None);
+        let later = 5 + 1000 * COMPLAINT_EVERY;
+        assert_eq!(tell(later).as_deref(), Some("x (1 more were turned away before)"));
+        assert_eq!((0..1000).filter_map(|_| tell(later)).count() as u64, COMPLAINTS - 1);
+    }
+}

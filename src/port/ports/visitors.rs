@@ -37,7 +37,7 @@ impl Ports {
             Knock::Answer(answer) => self.reply(index, from, &answer),
             Knock::TurnedAway(TurnedAway { owner, text, answer }) => {
                 self.reply(index, from, &answer);
-                self.tell_route(index, owner, text);
+                self.tell_route(index, owner, text, now);
             }
             Knock::Derive(request, passphrase, salt) => {
                 let asked = self.deriver.as_ref().is_some_and(|deriver| {
@@ -95,7 +95,7 @@ impl Ports {
             Ok(admitted) => admitted,
             Err(TurnedAway { owner, text, answer }) => {
                 self.reply(index, request.from, &answer);
-                return self.tell_route(index, owner, text);
+                return self.tell_route(index, owner, text, now);
             }
         };
         let route = &doors.routes[place];
@@ -124,7 +124,7 @@ impl Ports {
             let text = format!("turned {} away: all {max} sessions are taken", request.from.ip());
             let answer = request.reject(Reject::OVERLOAD);
             self.reply(index, request.from, &answer);
-            return self.tell(owner, attempt, NoticeKind::Peer(text));
+            return self.tell_route(index, Some(owner), text, now);
         };
         let stats = Arc::clone(&card.stats);
         let stage = match Stage::agreed(agreed, role, conduct, passphrase, &stats, now) {
@@ -133,7 +133,7 @@ impl Ports {
                 list.remove(card.id);
                 self.reply(index, request.from, &request.reject(Reject::RESOURCE));
                 let text = format!("turned {} away: {}", request.from.ip(), end.reason);
-                return self.tell(owner, attempt, NoticeKind::Peer(text));
+                return self.tell_route(index, Some(owner), text, now);
             }
         };
         self.reply(index, request.from, &answer);
@@ -161,8 +161,10 @@ impl Ports {
         self.settle(index, posted);
     }
 
-    /// Tells the owner of a route, or everybody on the port, about a peer.
-    pub(super) fn tell_route(&self, index: usize, owner: Option<Owner>, text: String) {
+    /// Tells the owner of a route, or everybody on the port, about one who was turned away.
+    fn tell_route(&mut self, index: usize, owner: Option<Owner>, text: String, now: Nanos) {
+        let Some(Some(Port { doors: Some(doors), .. })) = self.ports.get_mut(index) else { return };
+        let Some(text) = doors.complain(text, now) else { return };
         let Some(Some(Port { doors: Some(doors), .. })) = self.ports.get(index) else { return };
         for route in doors.routes.iter().filter(|route| owner.is_none_or(|owner| owner == route.owner)) {
             self.tell(route.owner, route.attempt, NoticeKind::Peer(text.clone()));
