@@ -255,6 +255,7 @@ impl Ports {
         self.tell(owner, attempt, NoticeKind::Listening(local));
     }
 
+    /// Whoever answers a peer's key message needs the thread that derives keys.
     fn start_deriver(&mut self) -> Result<(), NoticeKind> {
         if self.deriver.is_none() {
             let deriver = Deriver::start(Arc::clone(&self.wakes.bell)).map_err(|error| {
