@@ -288,3 +288,114 @@ const SLOTS: u8 = 4;
 const FULL: u64 = 8;
 /// Walks that found nothing after which a distant lane has to ring.
 const IDLE_WALKS: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bounds;
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+    const D: Nanos = 10 * MS;
+
+    fn table() -> Timetable {
+        Timetable::new(Arc::new(Doorbell::new().unwrap()))
+    }
+
+    fn write(writer: &mut super::super::LaneWriter, count: usize, now: Nanos) {
+        for _ in 0..count {
+            writer.stage(&[0x47; 188], now, None);
+        }
+        assert!(writer.commit(now));
+    }
+
+    #[test]
+    fn what_arrives_waits_for_the_lines_moment_and_a_burst_does_not() {
+        let (lane, mut writer) = Lane::new(Bounds::default());
+        let mut table = table();
+        table.set_ticking(1, false, 0);
+        let line = table.open((1, Arc::clone(&lane), true), D, 0, 0);
+        assert_eq!(table.next_due(), None);
+        write(&mut writer, 1, MS);
+        table.arrived(1, false, MS);
+        assert_eq!(table.next_due(), Some(D));
+        table.arrived(1, true, 2 * MS);
+        assert_eq!((table.take_due(MS), table.take_due(2 * MS)), (None, Some(line)));
+        table.walked(line, 1, 2 * MS);
+        // Nothing waits, and the stream rings when there is more.
+        assert_eq!(table.next_due(), None);
+    }
+
+    #[test]
+    fn eight_that_wait_are_enough() {
+        let (lane, mut writer) = Lane::new(Bounds::default());
+        let mut table = table();
+        let line = table.open((1, Arc::clone(&lane), true), 40 * MS, 0, 0);
+        write(&mut writer, FULL as usize, MS);
+        table.arrived(1, false, MS);
+        assert_eq!(table.take_due(MS), Some(line));
+    }
+
+    #[test]
+    fn lines_of_one_delay_class_take_turns() {
+        let (lane, _writer) = Lane::new(Bounds::default());
+        let mut table = table();
+        table.set_ticking(1, true, 0);
+        let mut due = Vec::new();
+        for _ in 0..4 {
+            let line = table.open((1, Arc::clone(&lane), true), D, 0, 0);
+            table.weigh(line, 100);
+            due.push(table.line(line).unwrap().due.unwrap() % D);
+        }
+        due.sort_unstable();
+        assert_eq!(due, [0, D / 4, D / 2, 3 * D / 4]);
+        // An emptied moment is the next one's.
+        table.close(2);
+        let line = table.open((1, lane, true), D, 0, 0);
+        assert_eq!((line, table.line(line).unwrap().due.unwrap() % D), (2, D / 2));
+    }
+
+    #[test]
+    fn a_line_that_is_closed_is_never_due() {
+        let (lane, _writer) = Lane::new(Bounds::default());
+        let mut table = table();
+        let line = table.open((1, lane, false), D, 0, 0);
+        assert!(table.next_due().is_some());
+        table.close(line);
+        assert_eq!((table.next_due(), table.take_due(Nanos::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_distant_lane_that_is_silent_rings_instead_of_being_looked_at() {
+        let (lane, mut writer) = Lane::new(Bounds::default());
+        let mut table = table();
+        let line = table.open((1, Arc::clone(&lane), false), D, 0, 0);
+        let mut now = 0;
+        while let Some(due) = table.next_due() {
+            now = due;
+            assert_eq!(table.take_due(now), Some(line));
+            table.walked(line, 0, now);
+            assert!(now < 2 * u64::from(IDLE_WALKS) * D, "it is looked at for ever");
+        }
+        assert!(lane.is_watched());
+        write(&mut writer, 1, now);
+        table.rang(now);
+        assert!(!lane.is_watched());
+        assert_eq!(table.take_due(now), Some(line));
+        table.walked(line, 1, now);
+        assert!(table.next_due().is_some(), "it is looked at again");
+        table.close(line);
+        assert!(!lane.has_distant_readers());
+    }
+
+    #[test]
+    fn what_a_walk_left_is_due_at_once() {
+        let (lane, mut writer) = Lane::new(Bounds::default());
+        let mut table = table();
+        let line = table.open((1, lane, true), D, 0, 0);
+        write(&mut writer, 9, MS);
+        table.arrived(1, false, MS);
+        assert_eq!(table.take_due(MS), Some(line));
+        table.walked(line, 5, MS);
+        assert_eq!(table.next_due(), Some(MS));
+    }
+}
