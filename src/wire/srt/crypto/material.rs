@@ -233,7 +233,7 @@ where
     AesKw::<A>::new_from_slice(key).ok()?.unwrap_key(wrapped, into).ok()
 }
 
-/// What [`write`] tells.
+/// What [`write()`] tells.
 pub(crate) enum Announced<'a> {
     One(KeyFlag, &'a Sek),
     Both { even: &'a Sek, odd: &'a Sek },
