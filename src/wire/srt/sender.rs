@@ -59,6 +59,10 @@ pub struct Sender {
     /// Runs before `run` that are not all acknowledged.
     older: VecDeque<Run>,
     resend: Resend,
+    /// How many packets may be sent again: no peer makes this end send thrice its stream for long.
+    credit: u32,
+    /// No packet is sent again before this time, for lack of credit or bandwidth.
+    held_until: Nanos,
     /// Ranges that the peer is to be told not to wait for.
     hopeless: VecDeque<(u64, u64)>,
     /// The acknowledgement to answer.
@@ -110,6 +114,8 @@ impl Sender {
             run: Run::default(),
             older: VecDeque::new(),
             resend: Resend::default(),
+            credit: CREDIT_FIRST,
+            held_until: 0,
             hopeless: VecDeque::new(),
             owed: None,
             rtt: Rtt::default(),
@@ -159,6 +165,7 @@ impl Sender {
             self.timeout = Timeout::new(now);
         }
         self.next += 1;
+        self.credit = (self.credit + CREDIT_EACH).min(CREDIT_MOST);
         self.link.send(now);
         self.stats.packets += 1;
         self.stats.bytes += length as u64;
@@ -209,11 +216,13 @@ impl Sender {
                 self.give_up(index, index);
                 continue;
             };
-            if !self.cap.take_again(packet.length, now) {
+            if self.credit == 0 || !self.cap.take_again(packet.length, now) {
+                self.held_until = now + HELD_FOR;
                 return None;
             }
+            self.credit -= 1;
             self.resend.sent(index, now, self.copy_at(tries, packet.arrival, now));
-            if self.repeats_reports && index == self.acked.max(self.given_up) {
+            if index == self.acked.max(self.given_up) {
                 self.timeout.since = now;
             }
             self.link.send(now);
@@ -255,7 +264,7 @@ impl Sender {
         if self.owed.is_some() || !self.hopeless.is_empty() {
             return 0;
         }
-        self.link.due().min(self.resend.soonest()).min(self.silence_due())
+        self.link.due().min(self.resend.soonest().max(self.held_until)).min(self.silence_due())
     }
 
     /// Whether nothing was heard of the peer for longer than the connection may be silent.
@@ -427,8 +436,7 @@ impl Sender {
             return;
         }
         self.stats.naks += 1;
-        // A report less than a round trip after the packet was sent again left before that could arrive.
-        let hold = self.rtt.smoothed().saturating_sub(self.rtt.variance());
+        let hold = self.hold();
         for (first, last) in losses.ranges() {
             let Some(last) = self.index(last).filter(|&last| last >= self.acked) else { continue };
             // What lies before the connection's first packet, or is acknowledged, is not missing.
@@ -449,7 +457,7 @@ impl Sender {
     fn copy_at(&self, tries: u8, arrival: Nanos, now: Nanos) -> Option<Nanos> {
         let round = self.rtt.smoothed();
         let last_chance = arrival.saturating_add(self.latency);
-        let copy = now + (round / 8).min(COPY_AFTER);
+        let copy = now + (round / 8).clamp(MS, COPY_AFTER);
         let wanted = match tries {
             0 => !self.rtt.is_measured(),
             1 => now + round + self.rtt.nak_interval() > last_chance,
@@ -479,11 +487,15 @@ impl Sender {
         if now < self.silence_due() {
             return;
         }
-        self.timeout.count += 1;
+        self.timeout = Timeout { since: now, count: self.timeout.count.saturating_add(1) };
         let first = self.acked.max(self.given_up);
-        let (last, hold) =
-            if self.repeats_reports { (first, 0) } else { (self.next - 1, self.rtt.smoothed()) };
-        self.resend.want(first, last, now, hold);
+        let last = if self.repeats_reports { first } else { self.next - 1 };
+        self.resend.want(first, last, now, self.hold());
+    }
+
+    /// How long nothing is sent again that was: a report that comes sooner left before that could arrive.
+    fn hold(&self) -> Nanos {
+        self.rtt.smoothed().saturating_sub(self.rtt.variance()).max(LEAST_HOLD)
     }
 
     fn silence_due(&self) -> Nanos {
@@ -545,6 +557,15 @@ fn event(new: u64) -> Event {
 const MS: Nanos = 1_000_000;
 /// A packet sent twice is lost twice where losses come in bursts: some distance helps.
 const COPY_AFTER: Nanos = 5 * MS;
+/// Shorter than any peer waits before it repeats a report.
+const LEAST_HOLD: Nanos = 5 * MS;
+/// Enough for the losses of a connection's first moments.
+const CREDIT_FIRST: u32 = 64;
+/// Beyond that losses would be two thirds and more: hopeless.
+const CREDIT_EACH: u32 = 2;
+/// An outage's worth: half a second of 100 Mb/s.
+const CREDIT_MOST: u32 = 4096;
+const HELD_FOR: Nanos = 5 * MS;
 const LEAST_BURST: Nanos = 100 * MS;
 /// Packets that are tried on a full peer, about once a second.
 const PROBE: u64 = 16;
@@ -747,9 +768,9 @@ mod tests {
         // A round trip of 44 ms with its deviations, twice 10 ms, and 10 ms.
         assert_eq!(sender.next_due(), 114 * MS);
         assert_eq!(again(&mut sender, 114 * MS), [2, 3, 4]);
-        assert_eq!(sender.next_due(), 178 * MS);
-        assert_eq!(again(&mut sender, 177 * MS), [0u64; 0]);
-        assert_eq!(again(&mut sender, 178 * MS), [2, 3, 4]);
+        assert_eq!(sender.next_due(), 252 * MS, "ever more slowly");
+        assert_eq!(again(&mut sender, 251 * MS), [0u64; 0]);
+        assert_eq!(again(&mut sender, 252 * MS), [2, 3, 4]);
     }
 
     #[test]
@@ -798,6 +819,23 @@ mod tests {
         assert_eq!(sender.stats().refused_by_bandwidth, 13);
         assert_eq!(again(&mut sender, 20 * MS).len(), 0);
         assert_eq!(again(&mut sender, 70 * MS), [2], "it waited");
+    }
+
+    #[test]
+    fn a_peer_that_cries_wolf_gets_three_times_its_stream_at_most() {
+        let mut sender = sender();
+        sender.rtt.adopt(0, 0);
+        let (mut new, mut sent) = (0, 0);
+        for ms in 0..20_000 {
+            new += send(&mut sender, ms..ms + 1, ms * MS).len();
+            let oldest = (new as u32).saturating_sub(900);
+            nak(&mut sender, &[(oldest, new as u32 - 1)], ms * MS);
+            let arrival = |position: u64| Some(Stored { arrival: position * MS, length: 1316 });
+            sent += std::iter::from_fn(|| sender.next_retransmit(ms * MS, arrival)).count();
+            controls(&mut sender, ms * MS);
+            assert!(sender.next_due() > ms * MS);
+        }
+        assert!(sent <= 2 * new + CREDIT_FIRST as usize && sent > new, "{sent} of {new}");
     }
 
     proptest! {
