@@ -292,6 +292,62 @@ fn keys_are_refreshed_while_the_stream_goes_on() {
 }
 
 #[test]
+fn keys_are_refreshed_on_a_path_that_loses() {
+    if !peers(Tool::Transmit.programs()) {
+        return;
+    }
+    let (engine, input, mut sender) = engine();
+    let to = local();
+    let takers = [("out".to_owned(), Tool::Transmit.take(&End::listener(to).locked(PASSPHRASE, 16)))];
+    let bad = NetworkPath {
+        loss: 0.05,
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(5),
+        seed: 1,
+        ..NetworkPath::default()
+    };
+    let proxy = Proxy::start(to, bad);
+    let ours = End::caller(proxy.addr()).locked(PASSPHRASE, 16);
+    let ours = ours.with("kmrefreshrate", "200").with("kmpreannounce", "90");
+    let path = engine.add_output(input, "out", &ours.ours());
+    deliver(&mut sender, &loopable("h264_sync.ts").repeat(4), &takers);
+    let output = engine.get(&path);
+    let stats = srt_stats(&output);
+    assert!(
+        stats["key_refreshes"].as_u64() >= Some(5) && stats["retransmitted"].as_u64() > Some(0),
+        "{output}"
+    );
+}
+
+#[test]
+fn what_a_peer_has_no_room_for_is_skipped_and_leaves_no_hole() {
+    if !peers(Tool::Transmit.programs()) {
+        return;
+    }
+    let (engine, input, mut sender) = engine();
+    let to = local();
+    // Room for 200 packets, and each of them stays for a second.
+    let narrow = End::listener(to).late(1000).with("fc", "200").with("rcvbuf", (200 * 1456).to_string());
+    let taker = Tool::Transmit.take(&narrow);
+    let path = engine.add_output(input, "out", &End::caller(to).late(1000).ours());
+    let body = loopable("h264_sync.ts").repeat(2);
+    knock(0, |mark| sender.send(mark), || holds(0, &taker.bytes()));
+    sender.send_paced(&body, 1316, 40.0);
+    knock(1, |mark| sender.send(mark), || holds(1, &taker.bytes()));
+    let output = engine.get(&path);
+    let (skipped, stats) = (output["stats"]["skipped"].as_u64().expect("a count"), srt_stats(&output));
+    assert!(skipped > 0, "{output}");
+    assert_eq!((&stats["naks"], &stats["lost"]), (&0.into(), &0.into()), "{output}");
+    let came = taker.bytes();
+    let came = between(0, 1, &came).expect("both marks");
+    let mut sent = body.chunks(1316);
+    let in_order = came.chunks(1316).all(|datagram| sent.any(|sent| sent == datagram));
+    assert!(in_order, "{} of {} bytes, others or in another order", came.len(), body.len());
+    // Marks may have been skipped, too.
+    assert!(body.len() - came.len() <= skipped as usize * 1316, "{output}");
+}
+
+#[test]
 fn a_passphrase_that_does_not_fit_is_named_and_tried_slowly() {
     if !peers(Tool::Transmit.programs()) {
         return;

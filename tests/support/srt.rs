@@ -30,6 +30,8 @@ pub(crate) enum Tool {
 pub(crate) struct End {
     mode: &'static str,
     address: SocketAddr,
+    /// Milliseconds.
+    latency: u32,
     options: Vec<(&'static str, String)>,
 }
 
@@ -170,7 +172,12 @@ impl End {
     }
 
     fn new(mode: &'static str, address: SocketAddr) -> Self {
-        Self { mode, address, options: Vec::new() }
+        Self { mode, address, latency: LATENCY, options: Vec::new() }
+    }
+
+    /// The same with another latency in milliseconds.
+    pub(crate) fn late(self, latency: u32) -> Self {
+        Self { latency, ..self }
     }
 
     /// The same with another option.
@@ -199,7 +206,13 @@ impl End {
     pub(crate) fn ours(&self) -> String {
         let encode = |value: &str| value.replace('%', "%25").replace('#', "%23").replace('&', "%26");
         let options = self.options.iter().map(|(name, value)| format!("&{name}={}", encode(value)));
-        format!("srt://{}?mode={}&latency={LATENCY}{}", self.address, self.mode, options.collect::<String>())
+        format!(
+            "srt://{}?mode={}&latency={}{}",
+            self.address,
+            self.mode,
+            self.latency,
+            options.collect::<String>()
+        )
     }
 
     /// The url as srt-live-transmit reads it.
@@ -211,15 +224,15 @@ impl End {
     fn url(&self, tool: Tool) -> String {
         let options: String = self.options.iter().map(|(name, value)| format!("&{name}={value}")).collect();
         let own = match tool {
-            Tool::Ffmpeg => format!("latency={}&pkt_size=1316", LATENCY * 1000),
-            _ => format!("latency={LATENCY}"),
+            Tool::Ffmpeg => format!("latency={}&pkt_size=1316", self.latency * 1000),
+            _ => format!("latency={}", self.latency),
         };
         format!("srt://{}?mode={}&{own}{options}", self.address, self.mode)
     }
 
     /// The same as properties of a GStreamer element.
     fn properties(&self) -> Vec<String> {
-        let uri = format!("uri=srt://{}?mode={}&latency={LATENCY}", self.address, self.mode);
+        let uri = format!("uri=srt://{}?mode={}&latency={}", self.address, self.mode, self.latency);
         let options = self.options.iter().map(|(name, value)| format!("{name}=\"{value}\""));
         std::iter::once(uri).chain(options).collect()
     }
@@ -341,6 +354,6 @@ impl MediaMtx {
     }
 }
 
-/// Milliseconds on every connection: so much a busy machine may stumble without losing a packet.
+/// Milliseconds on every connection that says nothing else: so much a busy machine may stumble without losing a packet.
 pub(crate) const LATENCY: u32 = 2000;
 const LOG: &str = "log";
