@@ -16,6 +16,8 @@ impl Api {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(10)))
+            // The engine ends idle connections: one that is kept may end just when it is used again.
+            .max_idle_connections(0)
             .proxy(None);
         Self { root: format!("http://{listen}"), agent: config.build().new_agent() }
     }
