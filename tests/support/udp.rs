@@ -1,8 +1,9 @@
 //! Datagrams: a receiver that keeps all it hears, a sender that keeps a rate.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -210,12 +211,17 @@ pub(crate) fn pace<'a>(
     }
 }
 
-/// A UDP and TCP port of 127.0.0.1 that nobody uses now.
+/// A UDP and TCP port of 127.0.0.1 that nobody uses now, and that neither the kernel nor another test gives away before
+/// it is used: from below the range of ephemeral ports, in which every socket without a port of its own lands.
 pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run side by side begin far from each other.
+    let start = std::process::id().wrapping_mul(997);
     super::wait_for("a free port", || {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-        let port = udp.local_addr().ok()?.port();
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
+        let step = u32::from(NEXT.fetch_add(1, Relaxed));
+        let port = PORTS.start + (start.wrapping_add(step) % PORTS.len() as u32) as u16;
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
     })
 }
 
@@ -234,3 +240,5 @@ fn payload(datagrams: &[Vec<u8>], header: usize) -> Vec<u8> {
 
 const RECEIVE_BUFFER: usize = 8 << 20;
 const RTP_HEADER: usize = 12;
+/// Where [`free_port`] looks.
+const PORTS: Range<u16> = 22_000..32_000;
