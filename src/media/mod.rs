@@ -1,6 +1,13 @@
-//! What travels through the house: a datagram of whole transport packets, with its times. Holds no policy.
+//! What travels through the house: datagrams of transport packets, and access units of tracks, with their times.
+//! Holds no policy.
+
+mod frame;
+mod track;
 
 use bytes::Bytes;
+
+pub use frame::{Frame, TICKS_PER_SECOND, Ticks};
+pub use track::{AudioFormat, Codec, Kind, Setup, Track, TrackId, Tracks};
 
 /// Nanoseconds on the shard's monotonic clock (`CLOCK_MONOTONIC`).
 pub type Nanos = u64;
