@@ -1,6 +1,8 @@
 //! Makes derived lanes: datagrams of a native lane enter, filtered ones leave, once per distinct filter and shared
 //! by all its readers. Never touches the native lane.
 
+pub mod flv;
+
 use crate::hub::LaneWriter;
 use crate::media::{Nanos, PACKET};
 use crate::wire::ts::{Analyzer, Fill, Filter, FilterSpec};
