@@ -10,4 +10,4 @@ mod timetable;
 pub use feed::{FeedReader, FeedWriter, feed};
 pub use lane::{Bounds, Cursor, Lane, LaneWriter, Read};
 pub use shard::{Command, Intake, Outflow, Polled, Schedule, Shard, ShardHandle, StreamKey, Tools, Wakes};
-pub use timetable::{Line, Timetable};
+pub use timetable::{Line, Pace, Timetable};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Ports;
-use crate::hub::{Cursor, Lane, StreamKey};
+use crate::hub::{Cursor, Lane, Pace, StreamKey};
 use crate::media::Nanos;
 use crate::net::clock;
 use crate::port::Source;
@@ -67,7 +67,7 @@ impl Ports {
         let cursor = lane.live();
         let number = self.timetable.open(
             (source.stream, Arc::clone(&lane), source.local),
-            source.delay,
+            Pace::class(source.delay),
             cursor.0,
             now,
         );
