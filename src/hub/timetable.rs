@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use super::{Lane, Schedule, StreamKey};
+use super::{Pulse, Schedule, StreamKey};
 use crate::media::Nanos;
 use crate::net::Doorbell;
 
@@ -30,8 +30,8 @@ impl Pace {
 pub struct Line {
     /// The stream that it reads.
     pub stream: StreamKey,
-    /// The lane that it reads.
-    pub lane: Arc<Lane>,
+    /// The pulse of the lane that it reads.
+    pub lane: Arc<Pulse>,
     /// How long its datagrams may wait, and by whose clock they leave.
     pub pace: Pace,
     /// Which of the four moments of its delay class is its own.
@@ -88,7 +88,7 @@ impl Timetable {
     /// this shard.
     pub fn open(
         &mut self,
-        (stream, lane, local): (StreamKey, Arc<Lane>, bool),
+        (stream, lane, local): (StreamKey, Arc<Pulse>, bool),
         pace: Pace,
         read_to: u64,
         now: Nanos,
@@ -334,7 +334,7 @@ impl Timetable {
     }
 
     /// A lane has one bell for all lines of this shard.
-    fn unwatch_unless_needed(&self, lane: &Arc<Lane>) {
+    fn unwatch_unless_needed(&self, lane: &Arc<Pulse>) {
         if !self.lines.iter().flatten().any(|l| l.watching && Arc::ptr_eq(&l.lane, lane)) {
             lane.unwatch(&self.bell);
         }
@@ -361,7 +361,7 @@ const OWN_POLL: Nanos = 5_000_000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::Bounds;
+    use super::super::{Bounds, Lane};
     use super::*;
 
     const MS: Nanos = 1_000_000;
@@ -380,10 +380,10 @@ mod tests {
 
     #[test]
     fn what_arrives_waits_for_the_lines_moment_and_a_burst_does_not() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
         table.set_ticking(1, false, 0);
-        let line = table.open((1, Arc::clone(&lane), true), Pace::class(D), 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
         assert_eq!(table.next_due(), None);
         write(&mut writer, 1, MS);
         table.arrived(1, false, MS);
@@ -397,9 +397,9 @@ mod tests {
 
     #[test]
     fn eight_that_wait_are_enough() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, Arc::clone(&lane), true), Pace::class(40 * MS), 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(40 * MS), 0, 0);
         write(&mut writer, FULL as usize, MS);
         table.arrived(1, false, MS);
         assert_eq!(table.take_due(MS), Some(line));
@@ -407,12 +407,12 @@ mod tests {
 
     #[test]
     fn lines_of_one_delay_class_take_turns() {
-        let (lane, _writer) = Lane::new(Bounds::default());
+        let (lane, _writer) = <Lane>::new(Bounds::default());
         let mut table = table();
         table.set_ticking(1, true, 0);
         let mut due = Vec::new();
         for _ in 0..4 {
-            let line = table.open((1, Arc::clone(&lane), true), Pace::class(D), 0, 0);
+            let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
             table.weigh(line, 100);
             due.push(table.line(line).unwrap().due.unwrap() % D);
         }
@@ -420,21 +420,21 @@ mod tests {
         assert_eq!(due, [0, D / 4, D / 2, 3 * D / 4]);
         // An emptied moment is the next one's.
         table.close(2);
-        let line = table.open((1, lane, true), Pace::class(D), 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
         assert_eq!((line, table.line(line).unwrap().due.unwrap() % D), (2, D / 2));
     }
 
     #[test]
     fn a_line_that_grew_finds_a_quieter_moment() {
-        let (lane, _writer) = Lane::new(Bounds::default());
+        let (lane, _writer) = <Lane>::new(Bounds::default());
         let mut table = table();
         let [small, large, grown] = [5, 100, 5].map(|outputs| {
-            let line = table.open((1, Arc::clone(&lane), true), Pace::class(D), 0, 0);
+            let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
             table.weigh(line, outputs);
             line
         });
         // All moments but one are full: it goes there.
-        let full = table.open((1, lane, true), Pace::class(D), 0, 0);
+        let full = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
         table.weigh(full, 100);
         table.weigh(small, 50);
         table.weigh(grown, 60);
@@ -449,9 +449,9 @@ mod tests {
 
     #[test]
     fn a_line_with_departures_of_its_own_says_when_it_is_walked() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, lane, true), Pace { delay: D, own: true }, 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace { delay: D, own: true }, 0, 0);
         assert!(table.schedule(1).immediate);
         write(&mut writer, 2, MS);
         table.arrived(1, false, MS);
@@ -469,19 +469,19 @@ mod tests {
 
     #[test]
     fn what_was_written_before_a_bell_was_hung_is_looked_at() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
         let cursor = lane.live();
         write(&mut writer, 1, MS);
-        let line = table.open((1, lane, false), Pace::class(0), cursor.0, MS);
+        let line = table.open((1, Arc::clone(lane.pulse()), false), Pace::class(0), cursor.0, MS);
         assert_eq!(table.take_due(MS), Some(line));
     }
 
     #[test]
     fn a_line_that_is_closed_is_never_due() {
-        let (lane, _writer) = Lane::new(Bounds::default());
+        let (lane, _writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, lane, false), Pace::class(D), 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), false), Pace::class(D), 0, 0);
         assert!(table.next_due().is_some());
         table.close(line);
         assert_eq!((table.next_due(), table.take_due(Nanos::MAX)), (None, None));
@@ -489,9 +489,9 @@ mod tests {
 
     #[test]
     fn a_distant_lane_that_is_silent_rings_instead_of_being_looked_at() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, Arc::clone(&lane), false), Pace::class(D), 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), false), Pace::class(D), 0, 0);
         let mut now = 0;
         while let Some(due) = table.next_due() {
             now = due;
@@ -499,22 +499,22 @@ mod tests {
             table.walked(line, 0, now);
             assert!(now < 2 * u64::from(IDLE_WALKS) * D, "it is looked at for ever");
         }
-        assert!(lane.is_watched());
+        assert!(lane.pulse().is_watched());
         write(&mut writer, 1, now);
         table.rang(now);
-        assert!(!lane.is_watched());
+        assert!(!lane.pulse().is_watched());
         assert_eq!(table.take_due(now), Some(line));
         table.walked(line, 1, now);
         assert!(table.next_due().is_some(), "it is looked at again");
         table.close(line);
-        assert!(!lane.has_distant_readers());
+        assert!(!lane.pulse().has_distant_readers());
     }
 
     #[test]
     fn what_a_walk_left_is_due_at_once() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, lane, true), Pace::class(D), 0, 0);
+        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
         write(&mut writer, 9, MS);
         table.arrived(1, false, MS);
         assert_eq!(table.take_due(MS), Some(line));

@@ -66,7 +66,7 @@ impl Ports {
         let lane = Arc::clone(&source.lane);
         let cursor = lane.live();
         let number = self.timetable.open(
-            (source.stream, Arc::clone(&lane), source.local),
+            (source.stream, Arc::clone(lane.pulse()), source.local),
             Pace::class(source.delay),
             cursor.0,
             now,
