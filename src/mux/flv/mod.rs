@@ -2,12 +2,14 @@
 //! access units leave. Never sends, never waits.
 
 mod demux;
+mod maker;
 mod mux;
 
 use crate::media::{Codec, Setup, Track, Tracks};
 use crate::wire::flv::{AudioCodec, VideoCodec};
 
 pub use demux::{BadMedia, FlvDemux};
+pub use maker::{CHUNK_SIZE, RtmpMaker};
 pub use mux::{FlvConfig, FlvKind, FlvMessage, FlvMux};
 
 /// A track that RTMP does not carry.
