@@ -191,7 +191,7 @@ async fn inputs_live_through_the_contract() {
         "last_error": null,
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "last_packet_ms": 0, "last_packet": null,
-            "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0,
+            "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0, "flow": null,
             "foreign_datagrams": 0, "rtp_lost": 0, "rtp_reordered": 0, "rtp_discarded": 0, "rtp_ssrc_changes": 0, "rcvbuf_requested": 0,
             "rcvbuf_granted": 0, "srt": null, "sessions": 0,
         },
@@ -257,7 +257,7 @@ async fn outputs_live_through_the_contract() {
         "uptime_seconds": 0,
         "dropped_tracks": [],
         "stats": {
-            "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0,
+            "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0, "flow": null,
             "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,
             "packets_per_datagram": 0, "srt": null, "sessions": 0,
         },

@@ -265,7 +265,8 @@ fn one_that_may_not_fall_behind_is_ended_by_name() {
 fn who_leaves_is_told_apart_from_who_is_sent_away() {
     let mut bench = Bench::new(Bounds::default());
     let (mut leaver, _) = bench.attach(1);
-    let (gone, _) = bench.attach(2);
+    let (mut gone, _) = bench.attach(2);
+    assert_eq!(read(&mut gone), "hello");
     let card = telemetry::Session::new(
         9,
         ([127, 0, 0, 1], 1).into(),
