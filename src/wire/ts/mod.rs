@@ -4,10 +4,12 @@
 mod analyzer;
 mod clock;
 pub mod codec;
+pub mod demux;
 mod descriptor;
 mod filter;
 mod first_clock;
 mod framer;
+pub mod metadata;
 pub mod pacer;
 pub mod packet;
 pub mod pes;
@@ -22,6 +24,7 @@ mod tables;
 
 pub use analyzer::{Analyzer, Inspection};
 pub use clock::ClockReport;
+pub use demux::Demux;
 pub use descriptor::DescriptorReport;
 pub use filter::{Fill, Filter, FilterSpec};
 pub use first_clock::FirstClock;
