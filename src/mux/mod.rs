@@ -1,9 +1,15 @@
-//! Makes derived lanes: datagrams of a native lane enter, filtered ones leave, once per distinct filter and shared
-//! by all its readers. Never touches the native lane.
+//! Makes derived lanes: datagrams or frames of a native lane enter, filtered datagrams, frames and transport streams
+//! leave, once per distinct form and shared by all its readers. Never touches the native lane.
+
+mod demuxer;
+mod muxer;
 
 use crate::hub::LaneWriter;
 use crate::media::{Nanos, PACKET};
 use crate::wire::ts::{Analyzer, Fill, Filter, FilterSpec};
+
+pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
+pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported};
 
 /// A `ts` lane with some packets taken out.
 pub struct Derived {
