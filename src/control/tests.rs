@@ -193,7 +193,7 @@ async fn inputs_live_through_the_contract() {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "last_packet_ms": 0, "last_packet": null,
             "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0,
             "foreign_datagrams": 0, "rtp_lost": 0, "rtp_reordered": 0, "rtp_discarded": 0, "rtp_ssrc_changes": 0, "rcvbuf_requested": 0,
-            "rcvbuf_granted": 0, "srt": null, "sessions": 0,
+            "rcvbuf_granted": 0, "srt": null, "links": [], "sessions": 0,
         },
     });
     assert_eq!((status, &made), (201, &expected));
@@ -258,7 +258,7 @@ async fn outputs_live_through_the_contract() {
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0,
             "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,
-            "packets_per_datagram": 0, "srt": null, "sessions": 0,
+            "packets_per_datagram": 0, "srt": null, "links": [], "sessions": 0,
         },
     });
     assert_eq!((status, &made), (201, &expected));

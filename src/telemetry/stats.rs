@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::link::LinkList;
 use super::srt::{Connection, SessionList};
 
 /// What one input received. Written by the shard that owns it.
@@ -43,6 +44,8 @@ pub struct InputStats {
     pub rcvbuf_granted: AtomicU64,
     /// The SRT connection it receives from: the one it dialled, or its publisher's.
     pub srt: Connection,
+    /// The links of its publisher, where that is a connection group.
+    pub links: LinkList,
     /// Peers that dialled in to publish.
     pub sessions: SessionList,
 }
@@ -74,6 +77,8 @@ pub struct OutputStats {
     pub packets_per_datagram: AtomicU64,
     /// The SRT connection it dialled; an output that serves has sessions instead.
     pub srt: Connection,
+    /// Its links, where it dials a connection group.
+    pub links: LinkList,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
 }
