@@ -19,7 +19,7 @@ use crate::ingest::{self, Driver, Inlet};
 use crate::inspect::InputHealth;
 use crate::media::Nanos;
 use crate::net::{clock, pin_to_core};
-use crate::port::{self, Call, Drain, Listen, Owner, Ports, Role};
+use crate::port::{self, Bond, Call, Drain, Listen, Owner, Ports, Role};
 use crate::telemetry::{InputStats, OutputStats, ShardStats};
 use crate::wire::ts::FilterSpec;
 
@@ -333,7 +333,20 @@ impl Streams {
                 conduct,
                 role,
             })),
-            Meeting::Listen { cookie, name, login, settings, max_sessions, replace } => {
+            Meeting::Bond { kind, patience, links } => {
+                let Role::Send(source) = role else { return Ok(shard) };
+                port::Command::Bond(Box::new(Bond {
+                    owner,
+                    attempt,
+                    kind,
+                    links,
+                    passphrase,
+                    conduct,
+                    patience,
+                    source,
+                }))
+            }
+            Meeting::Listen { cookie, name, login, settings, max_sessions, replace, groups } => {
                 port::Command::Listen(Box::new(Listen {
                     owner,
                     attempt,
@@ -347,6 +360,7 @@ impl Streams {
                     role,
                     max_sessions,
                     replace,
+                    groups,
                 }))
             }
         };
