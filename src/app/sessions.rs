@@ -42,7 +42,8 @@ pub(crate) enum Meeting {
     },
 }
 
-/// Plans the sessions of an input, whose peers ask for `name` unless the url has another.
+/// Plans the sessions of an input, whose peers ask for `name` unless the url has another, or for anything if that is
+/// empty.
 pub(super) async fn receive(srt: &SrtInput, name: &str, defaults: &Defaults) -> Result<Plan, DialError> {
     let conduct =
         Conduct { idle_timeout: srt.link.idle_timeout, bandwidth: Bandwidth::Unlimited, window: srt.window };
@@ -96,7 +97,7 @@ async fn plan(
             let login = listen.credentials.as_ref();
             let meeting = Meeting::Listen {
                 cookie: defaults.cookie.clone(),
-                name: Some(listen.name.clone().unwrap_or_else(|| name.into())),
+                name: listen.name.clone().or_else(|| (!name.is_empty()).then(|| name.into())),
                 login: login.map(|login| (login.user.clone(), login.password.reveal().into())),
                 settings,
                 max_sessions,
