@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use serde::Serialize;
 
 use super::flow::FlowStats;
+use super::link::LinkList;
 use super::session::{Connection, SessionList};
 use super::srt::SrtStats;
 
@@ -47,6 +48,8 @@ pub struct InputStats {
     pub srt: Connection<SrtStats>,
     /// The RTSP or RTMP connection it receives from: the one it dialled, or its publisher's.
     pub flow: Connection<FlowStats>,
+    /// The links of its publisher, where that is a connection group.
+    pub links: LinkList,
     /// Peers that dialled in to publish.
     pub sessions: SessionList,
 }
@@ -80,6 +83,8 @@ pub struct OutputStats {
     pub srt: Connection<SrtStats>,
     /// The RTSP or RTMP connection it dialled; an output that serves has sessions instead.
     pub flow: Connection<FlowStats>,
+    /// Its links, where it dials a connection group.
+    pub links: LinkList,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
 }
