@@ -68,7 +68,7 @@ fn what_ffmpeg_publishes_goes_on_to_nginx_and_ends_cleanly() {
     engine.wait_state(&path, "Live");
     engine.wait_state(&output, "Live");
     let sessions = engine.get(&format!("{path}/sessions"));
-    assert_eq!(sessions["sessions"][0]["role"], "publisher", "{sessions:#}");
+    assert_eq!(sessions[0]["role"], "publish", "{sessions:#}");
     assert!(ffmpeg.wait().expect("ffmpeg").success());
     engine.wait(&output, "the input's end to show", |output| output["state"] != "Live");
     engine.order(&output, "stop");

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::board::{Card, InputCard, OutputCard};
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec, redact, redact_stream_id};
 use crate::telemetry::{
-    Desired, DroppedTracks, Event, InputStats, Level, OutputStats, Session, SessionId, SessionList, State, Status,
-    Transport,
+    Desired, DroppedTracks, Event, InputStats, Level, OutputStats, Session, SessionId, SessionList, State,
+    Status, Transport,
 };
 
 /// A moment as the contract writes it: naive UTC, whole seconds, `2024-01-01T12:00:00`.

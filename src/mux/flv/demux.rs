@@ -208,6 +208,10 @@ impl FlvDemux {
     }
 
     fn configure_audio(&mut self, codec: AudioCodec, config: &Bytes) -> Result<(), BadMedia> {
+        if config.is_empty() {
+            // ffmpeg sends one first when it copies ADTS, and the right one when it knows it.
+            return Ok(());
+        }
         let setup = match codec {
             AudioCodec::Aac => {
                 let told = aac::Config::parse(config).ok_or(BadMedia::Config(config.len()))?;
