@@ -10,7 +10,7 @@ use crate::control::OutputCard;
 use crate::mux::flv::dropped_tracks;
 use crate::net::clock;
 use crate::store::OutputUrl;
-use crate::supervise::Event;
+use crate::supervise::{Class, Event};
 use crate::telemetry::{DroppedTrack, Level, State};
 
 impl Director {
@@ -77,19 +77,27 @@ impl Director {
             return;
         };
         let Some(seen) = self.outputs.get_mut(&number) else { return };
-        if seen.tracks.as_ref().is_some_and(|last| Arc::ptr_eq(last, &tracks)) {
-            return;
+        if seen.tracks.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &tracks)) {
+            let named = dropped_tracks(&tracks).into_iter().filter_map(|dropped| {
+                let track = tracks.0.get(dropped.track)?;
+                Some(DroppedTrack { track: track.id, codec: track.codec.name(), reason: dropped.reason })
+            });
+            let named: Vec<DroppedTrack> = named.collect();
+            let told = named.iter().map(|d| format!("track {} ({}): {}", d.track, d.codec, d.reason));
+            let told = told.collect::<Vec<_>>().join(", ");
+            let nothing_left = !named.is_empty() && named.len() == tracks.0.len();
+            seen.unsupported = nothing_left.then(|| format!("Unsupported: {told}"));
+            seen.tracks = Some(tracks);
+            if output.stats().dropped_tracks.show(named) && !told.is_empty() && !nothing_left {
+                self.log(id, Level::Warning, format!("leaves out {told}"));
+            }
         }
-        let named = dropped_tracks(&tracks).into_iter().filter_map(|dropped| {
-            let track = tracks.0.get(dropped.track)?;
-            Some(DroppedTrack { track: track.id, codec: track.codec.name(), reason: dropped.reason })
-        });
-        let named: Vec<DroppedTrack> = named.collect();
-        seen.tracks = Some(tracks);
-        let told: Vec<String> =
-            named.iter().map(|d| format!("track {} ({}): {}", d.track, d.codec, d.reason)).collect();
-        if output.stats().dropped_tracks.show(named) && !told.is_empty() {
-            self.log(id, Level::Warning, format!("leaves out {}", told.join(", ")));
+        // A connection that will never carry anything is not kept up as if it did.
+        let unsupported = self.outputs.get(&number).and_then(|seen| seen.unsupported.clone());
+        if let (Some(reason), Some(attempt)) =
+            (unsupported, self.keeper.machine(&id).and_then(|machine| machine.attempt()))
+        {
+            self.tell(id, Event::Failed { attempt, class: Class::Fatal, reason });
         }
     }
 

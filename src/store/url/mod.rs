@@ -311,9 +311,12 @@ mod tests {
     #[test]
     fn refusals_say_what_is_expected() {
         for (text, part) in [
-            ("", "udp://, rtp://, srt:// and file:"),
-            ("239.1.1.1", "udp://, rtp://, srt:// and file:"),
-            ("rtsp://h:1", "rtsp:// is not supported yet; supported are udp://, rtp://, srt:// and file:"),
+            ("", "udp://, rtp://, srt://, rtmp://, rtmps:// and file:"),
+            ("239.1.1.1", "udp://, rtp://, srt://, rtmp://, rtmps:// and file:"),
+            (
+                "rtsp://h:1",
+                "rtsp:// is not supported yet; supported are udp://, rtp://, srt://, rtmp://, rtmps:// and file:",
+            ),
             ("gopher://h:1", "the scheme is not known; supported are udp://"),
             ("udp:h:1", "two slashes"),
             ("udp://h", "a port from 1 to 65535"),
