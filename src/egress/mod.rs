@@ -9,7 +9,7 @@ mod paced;
 
 pub use connections::{Command as ConnectionCommand, Connections, Farewell, LagPolicy, Link, LinkKey, Peer};
 pub use fanout::Fanout;
-pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorder};
+pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorded, Recorder};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,10 +3,12 @@
 
 mod demuxer;
 mod filtered;
+mod mp4;
 mod muxer;
 
 pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
+pub use mp4::Mp4;
 pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported};
 
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use crate::wire::ts::FilterSpec;
 pub enum Derivation {
     /// Transport packets, some of them taken out.
     Filtered(FilterSpec),
+    /// Movie fragments of an MP4 file.
+    Mp4,
 }
 
 /// The lane that comes of a derivation.
@@ -38,6 +42,10 @@ impl Derivation {
             Self::Filtered(spec) => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Datagrams(lane), Box::new(Filtered::new(spec.clone(), writer)))
+            }
+            Self::Mp4 => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(Mp4::new(writer)))
             }
         }
     }

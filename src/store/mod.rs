@@ -23,8 +23,8 @@ pub use paths::{PathError, Roots};
 pub use redact::{RawUrl, redact, redact_stream_id};
 pub use refusal::{FieldError, Refusal};
 pub use spec::{
-    Delay, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
-    UdpOutput,
+    Container, Delay, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, Transform,
+    UdpInput, UdpOutput,
 };
 pub use srt::{
     CipherMode, Credentials, GroupKind, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd,
