@@ -10,7 +10,7 @@ mod rtmp;
 
 pub use connections::{Command as ConnectionCommand, Connections, Farewell, LagPolicy, Link, LinkKey, Peer};
 pub use fanout::Fanout;
-pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorder};
+pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorded, Recorder};
 pub use rtmp::RtmpPeer;
 
 use std::net::SocketAddr;

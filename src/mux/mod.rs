@@ -4,10 +4,12 @@
 mod demuxer;
 mod filtered;
 pub mod flv;
+mod mp4;
 mod muxer;
 
 pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
+pub use mp4::Mp4;
 pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported};
 
 use std::sync::Arc;
@@ -26,6 +28,8 @@ pub enum Derivation {
         /// The message stream that servers gave.
         stream: u32,
     },
+    /// Movie fragments of an MP4 file.
+    Mp4,
 }
 
 /// The lane that comes of a derivation.
@@ -48,6 +52,10 @@ impl Derivation {
             Self::Rtmp { stream } => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Messages(lane), Box::new(flv::RtmpMaker::new(*stream, writer)))
+            }
+            Self::Mp4 => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(Mp4::new(writer)))
             }
         }
     }

@@ -26,8 +26,8 @@ pub use redact::{RawUrl, redact, redact_stream_id};
 pub use refusal::{FieldError, Refusal};
 pub use rtmp::{RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput};
 pub use spec::{
-    Delay, FileInput, FileOutput, InputUrl, Lag, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
-    UdpOutput,
+    Container, Delay, FileInput, FileOutput, InputUrl, Lag, OutputUrl, Pace, Protocol, RtpInput, Transform,
+    UdpInput, UdpOutput,
 };
 pub use srt::{
     CipherMode, Credentials, GroupKind, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd,
