@@ -5,9 +5,11 @@ mod director;
 mod ear;
 mod feeders;
 mod outlets;
+mod rtmp;
 mod servers;
 mod sessions;
 mod streams;
+mod trust;
 
 use std::collections::HashMap;
 use std::io;

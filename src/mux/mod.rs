@@ -3,6 +3,7 @@
 
 mod demuxer;
 mod filtered;
+pub mod flv;
 mod mp4;
 mod muxer;
 
@@ -24,6 +25,11 @@ pub enum Derivation {
     Filtered(FilterSpec),
     /// Movie fragments of an MP4 file.
     Mp4,
+    /// RTMP messages.
+    Rtmp {
+        /// The message stream that servers gave.
+        stream: u32,
+    },
 }
 
 /// The lane that comes of a derivation.
@@ -46,6 +52,10 @@ impl Derivation {
             Self::Mp4 => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Messages(lane), Box::new(Mp4::new(writer)))
+            }
+            Self::Rtmp { stream } => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(flv::RtmpMaker::new(*stream, writer)))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::dropped::DroppedTracks;
 use super::flow::FlowStats;
 use super::link::LinkList;
 use super::session::{Connection, SessionList};
@@ -87,6 +88,9 @@ pub struct OutputStats {
     pub links: LinkList,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
+    /// Tracks that it leaves out. Not a counter: it is answered beside them.
+    #[serde(skip)]
+    pub dropped_tracks: DroppedTracks,
 }
 
 /// What one shard did. Written by its thread.
