@@ -213,6 +213,7 @@ impl Ports {
                 sending.source.stats.bitrate_bps.store(rates[&session.owner], Relaxed);
             }
         }
+        self.sort_by_haste(now);
         self.publish_bundles(now);
         self.publish_gatherings();
         for index in 0..self.ports.len() {
@@ -350,7 +351,12 @@ impl Ports {
                     port.owing.push_back((now, at));
                 }
             }
-            Reaction::Answer => self.touch(at),
+            Reaction::Answer => {
+                if let Some(Some(port)) = self.ports.get_mut(session.port) {
+                    port.hasty_until = now + HASTY;
+                }
+                self.touch(at);
+            }
             Reaction::Repeat => {
                 let (port, peer) = (session.port, session.peer);
                 if let Some(agreement) = session.agreement().map(<[u8]>::to_vec) {
@@ -543,5 +549,7 @@ impl Ports {
     }
 }
 
+/// How long a port is looked at often after something came that is to be answered at once.
+const HASTY: Nanos = 1_000_000_000;
 /// How long a walk goes on before commands and sockets get their turn.
 const TURN: Nanos = 5_000_000;
