@@ -146,7 +146,7 @@ const BATCHES: usize = 16;
 const FULL_BATCH: usize = 32;
 /// How often a port is looked at while packets come: on the grid of the delay class of 10 ms, so that one wake of the
 /// thread serves both.
-const POLL: Nanos = 2_500_000;
+pub(super) const POLL: Nanos = 2_500_000;
 /// The same while nothing but acknowledgements comes.
 const CALM_POLL: Nanos = 5_000_000;
 /// Looks that find nothing before the poller is asked to tell.
