@@ -105,6 +105,7 @@ fn hostile_srt_breaks_no_connection() {
         }
         entries::srt::sender(&bytes);
         entries::srt::receiver(&bytes);
+        entries::srt::group(&bytes);
         let mut datagram: Vec<u8> = (0..random.below(80)).map(|_| random.below(256) as u8).collect();
         if let Some(first) = datagram.first_mut().filter(|_| random.below(4) > 0) {
             *first = 0x80;
