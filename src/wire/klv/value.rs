@@ -87,7 +87,8 @@ pub struct Field<'a> {
 /// An item of a set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item<'a> {
-    /// Its tag; in a universal set the number that stands for its key.
+    /// Its tag; in a universal set the number that stands for its key. 0 = what is left of a set that was cut off, or a
+    /// key that is in no table.
     pub tag: u32,
     /// What is known of it; `None` for a tag that is in no table.
     pub spec: Option<&'static Spec>,

@@ -46,7 +46,10 @@ pub fn write_packet(label: Label, set: &Set<'_>) -> Result<Vec<u8>, WriteError> 
     let sum = label.checksum();
     let mut body = Vec::with_capacity(256);
     for item in &set.items {
-        if sum.is_none_or(|(tag, _)| tag != item.tag) {
+        if label == Label::Miis {
+            // a value of its own, not an item
+            write_body(set.spec, item, &mut body)?;
+        } else if sum.is_none_or(|(tag, _)| tag != item.tag) {
             write_item(set.spec, item, &mut body)?;
         }
     }
@@ -73,36 +76,54 @@ pub fn write_packet(label: Label, set: &Set<'_>) -> Result<Vec<u8>, WriteError> 
 /// # Errors
 /// [`WriteError`] when it says what its bytes cannot.
 pub fn write_item(set: &'static SetSpec, item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
-    let spec = set.find(item.tag);
-    let error =
-        |why| WriteError { set: set.name, tag: item.tag, name: spec.map_or("", |spec| spec.name), why };
-    let mut value = Vec::new();
-    let mut key = None;
-    match (spec, &item.value) {
-        (_, Value::Unknown) => {}
-        // a value that was not understood goes on as it came
-        (_, Value::Raw(raw)) => value.extend_from_slice(raw),
-        (Some(spec), known) => write_value(spec, known, item.raw.len(), &mut value).map_err(error)?,
-        (None, Value::Record(_)) if set.tags != Tags::Local => {
-            if let (Some(Value::Raw(name)), Some(Value::Raw(raw))) =
-                (item.value.field("key"), item.value.field("value"))
-            {
-                key = name.as_array::<16>().copied();
-                value.extend_from_slice(raw);
-            }
-        }
-        (None, _) => return Err(error(Unwritable::Form)),
+    // what is left of a set that was cut off is no item
+    if item.tag == 0 && matches!(item.value, Value::Raw(_)) {
+        return Ok(());
     }
+    let mut value = Vec::new();
+    let key = write_body(set, item, &mut value)?;
     match set.tags {
         Tags::Local => write_oid(u64::from(item.tag), out),
         Tags::Universal(keys) => {
             let listed = keys.iter().find(|(_, tag)| *tag == item.tag).map(|(key, _)| *key);
-            out.extend_from_slice(&listed.or(key).ok_or_else(|| error(Unwritable::Form))?);
+            let key = listed.or(key).ok_or_else(|| refuse(set, item, Unwritable::Form))?;
+            out.extend_from_slice(&key);
         }
     }
     write_length(value.len() as u64, out);
     out.extend_from_slice(&value);
     Ok(())
+}
+
+/// The value of an item; of one whose key is in no table, also that key.
+fn write_body(
+    set: &'static SetSpec,
+    item: &Item<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Option<[u8; 16]>, WriteError> {
+    match (set.find(item.tag), &item.value) {
+        (_, Value::Unknown) => {}
+        // a value that was not understood goes on as it came
+        (_, Value::Raw(raw)) => out.extend_from_slice(raw),
+        (Some(spec), known) => {
+            write_value(spec, known, item.raw.len(), out).map_err(|why| refuse(set, item, why))?;
+        }
+        (None, strange) => {
+            let (key, value) = (strange.field("key"), strange.field("value"));
+            let (Tags::Universal(_), Some(Value::Raw(key)), Some(Value::Raw(value))) = (set.tags, key, value)
+            else {
+                return Err(refuse(set, item, Unwritable::Form));
+            };
+            out.extend_from_slice(value);
+            return Ok(key.as_array().copied());
+        }
+    }
+    Ok(None)
+}
+
+fn refuse(set: &'static SetSpec, item: &Item<'_>, why: Unwritable) -> WriteError {
+    let name = set.find(item.tag).map_or("", |spec| spec.name);
+    WriteError { set: set.name, tag: item.tag, name, why }
 }
 
 /// The bytes of a value; `was` is how many it came in, 0 when it was made here.

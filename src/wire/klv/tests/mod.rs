@@ -3,6 +3,7 @@
 mod damage;
 mod identity;
 mod mapping;
+mod oracle;
 mod samples;
 mod sets;
 mod state;

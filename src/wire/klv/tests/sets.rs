@@ -272,16 +272,9 @@ fn a_predator_set_is_read_under_the_numbers_of_st_0601() {
 fn an_identifier_of_its_own_is_read() {
     let value = bytes("0170f592f02373364af8aa9162c00f2eb2da16b74341000841a0be365b5ab96a3645");
     let raw = [&Label::Miis.key()[..], &[value.len() as u8], &value].concat();
-    let set = read_packet_without_items(&raw);
-    let text =
-        set.value(94).and_then(|id| id.field("text")).and_then(Value::text).expect("a text").to_owned();
+    let set = read_packet(&raw, Label::Miis);
+    let text = set.value(94).and_then(|id| id.field("text")).and_then(Value::text).expect("a text");
     assert!(text.starts_with("0170:F592-F023") && text.ends_with(":D3"), "{text}");
-}
-
-fn read_packet_without_items(raw: &[u8]) -> Set<'static> {
-    let packet = Packet::read(raw);
-    assert_eq!((packet.label, &packet.issues), (Label::Miis, &vec![]));
-    packet.set.into_owned()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What holds now.
+//! What holds now: items that are repeated, taken back, or forgotten after 30 s; time scales.
 
 use std::time::Duration;
 
