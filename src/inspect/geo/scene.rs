@@ -4,7 +4,7 @@
 use super::earth::{Look, Place, Vector, between, turn};
 use super::footprint::{self, Footprint};
 use super::geoid;
-use crate::wire::klv::{EG0104, Set, Value, eg0104_tag};
+use crate::wire::klv::{EG0104, Quirk, Set, Value, eg0104_tag};
 
 /// What a set says of the world.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -146,6 +146,11 @@ impl AzimuthJudge {
     /// Whether item 18 is taken for the absolute azimuth.
     pub fn is_absolute(&self) -> bool {
         self.votes >= VOTES / 2
+    }
+
+    /// The same, by the name of the deviation.
+    pub fn quirk(&self) -> Option<Quirk> {
+        self.is_absolute().then_some(Quirk::AbsoluteAzimuth)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::wire::klv::{
-    Field, Label, Packet, ST0601, ST0903, Set, Special, Unit, VTARGET, Value, split, write_packet,
+    Field, Label, Packet, Quirk, ST0601, ST0903, Set, Special, Unit, VTARGET, Value, split, write_packet,
 };
 
 /// What goes through the wire and back, so that every figure has the steps of its item.
@@ -215,6 +215,7 @@ fn a_stream_whose_item_18_is_absolute_is_recognized() {
         judge.take(set);
     }
     assert!(judge.is_absolute());
+    assert_eq!(judge.quirk(), Some(Quirk::AbsoluteAzimuth));
     let gaps = sets.iter().filter_map(|set| {
         let sight = Scene::read(set, true).sight?;
         Some(between(sight.azimuth, set.number(18)?))

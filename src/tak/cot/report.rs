@@ -132,8 +132,9 @@ impl Reporter {
     }
 
     fn event(&self, set: &Set<'_>, uid: String, kind: String, how: &str, point: Point, now: Moment) -> Event {
-        // the time is the metadata's own, so that a replay says when it was; it holds by the clock on the wall
-        let time = self.identity.time_scale.utc(set).map_or(now.utc, |micros| micros / 1000);
+        // the time is the metadata's own, so that a replay says when it was, but never later than now (a clock that is
+        // ahead, or leap seconds); it holds by the clock on the wall
+        let time = self.identity.time_scale.utc(set).map_or(now.utc, |micros| (micros / 1000).min(now.utc));
         let stale = now.utc.saturating_add(self.identity.stale.as_millis() as u64);
         Event { uid, kind, how: how.into(), time, start: time, stale, point, detail: Vec::new() }
     }

@@ -131,6 +131,19 @@ fn a_flight_is_told_as_platform_interest_and_footprint() {
 }
 
 #[test]
+fn an_event_is_of_the_metadata_s_time_but_never_of_the_future() {
+    let told = |micros| {
+        let mut set = flight();
+        set.items.retain(|item| item.tag != 2);
+        let event = report(&set.with(2, Value::Time(micros))).remove(0);
+        (event.time, event.stale)
+    };
+    // a replay of 2009, and a clock in MISP time
+    assert_eq!(told(1_245_257_585_099_653), (1_245_257_585_099, UTC + 10_000));
+    assert_eq!(told((UTC + 27_000) * 1000), (UTC, UTC + 10_000));
+}
+
+#[test]
 fn the_video_keeps_its_whole_url() {
     let events = report(&flight());
     let video = events[0].part("__video").expect("a video");

@@ -454,7 +454,8 @@ fn linear_value(linear: &Linear, raw: &[u8]) -> Value<'static> {
         }
         code as f64
     } else {
-        unsigned(raw).unwrap_or_default() as f64
+        // at most 32 bits: a signed number converts faster
+        unsigned(raw).unwrap_or_default() as i64 as f64
     };
     Value::Real((code * linear.num + linear.add) / linear.den)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::issue::Quirk;
 use super::label::Label;
 use super::packet::{Checksum, Packet};
 use super::st0601::ST0601;
@@ -101,6 +102,11 @@ impl TimeScale {
         };
         let shift = i128::from(whole(137).unwrap_or(0)) - i128::from(leap) * 1_000_000;
         u64::try_from(i128::from(time) + shift).ok()
+    }
+
+    /// The name of the deviation, where it is one: ST 0603 says MISP time.
+    pub fn quirk(self) -> Option<Quirk> {
+        (self == Self::Utc).then_some(Quirk::UtcTimestamp)
     }
 
     /// What a stream seems to count, from item 2 and the wall clock's UTC at its arrival, both in microseconds: UTC when

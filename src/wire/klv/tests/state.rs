@@ -65,6 +65,8 @@ fn a_time_scale_is_recognized_and_never_shifts_unasked() {
     assert_eq!(TimeScale::recognize(utc + 300_000, utc, 27), Some(TimeScale::Utc));
     assert_eq!(TimeScale::recognize(utc + 27_100_000, utc, 27), Some(TimeScale::Misp { leap_seconds: 27 }));
     assert_eq!(TimeScale::recognize(utc - 3_600_000_000, utc, 27), None);
+    assert_eq!(TimeScale::Utc.quirk(), Some(super::super::Quirk::UtcTimestamp));
+    assert_eq!(TimeScale::Misp { leap_seconds: 27 }.quirk(), None);
     let set = Set::new(&ST0601).with(2, Value::Time(utc));
     assert_eq!(TimeScale::Utc.utc(&set), Some(utc));
     assert_eq!(TimeScale::Misp { leap_seconds: 27 }.utc(&set), Some(utc - 27_000_000));
