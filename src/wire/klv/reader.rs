@@ -124,6 +124,7 @@ impl Reader {
         }
     }
 
+    #[inline]
     fn item<'a>(
         &mut self,
         set: &'static SetSpec,
@@ -132,21 +133,29 @@ impl Reader {
         raw: &'a [u8],
     ) -> Item<'a> {
         let value = match spec {
-            Some(spec) => {
-                self.at = (set.name, tag, spec.name);
-                if raw.is_empty() {
-                    if spec.repeats {
-                        // nothing says which of the several is unknown (ST 0107)
-                        self.fault(Fault::Length(0, 1, spec.bytes.max));
-                    }
-                    Value::Unknown
-                } else {
-                    self.checked(spec, raw)
-                }
+            // nearly every item of nearly every packet: nothing can be wrong with it
+            Some(Spec { kind: Kind::Linear(linear), bytes, .. })
+                if bytes.min == bytes.max && raw.len() == usize::from(bytes.min) =>
+            {
+                linear_value(linear, raw)
             }
+            Some(spec) => self.known(set, spec, raw),
             None => Value::Raw(Cow::Borrowed(raw)),
         };
         Item { tag, spec, value, raw: Cow::Borrowed(raw) }
+    }
+
+    /// The value of an item that a table knows.
+    fn known<'a>(&mut self, set: &'static SetSpec, spec: &'static Spec, raw: &'a [u8]) -> Value<'a> {
+        self.at = (set.name, spec.tag, spec.name);
+        if raw.is_empty() {
+            if spec.repeats {
+                // nothing says which of the several is unknown (ST 0107)
+                self.fault(Fault::Length(0, 1, spec.bytes.max));
+            }
+            return Value::Unknown;
+        }
+        self.checked(spec, raw)
     }
 
     /// The value of an item whose length is looked at first.
@@ -407,6 +416,7 @@ fn is_earlier(earlier: &Earlier, mut bytes: &[u8]) -> bool {
 }
 
 /// Up to 8 bytes as an unsigned number.
+#[inline]
 pub(super) fn unsigned(raw: &[u8]) -> Option<u64> {
     match *raw {
         [a] => Some(u64::from(a)),
@@ -418,6 +428,7 @@ pub(super) fn unsigned(raw: &[u8]) -> Option<u64> {
 }
 
 /// Up to 8 bytes as a signed number in two's complement.
+#[inline]
 pub(super) fn signed(raw: &[u8]) -> Option<i64> {
     let value = unsigned(raw)?;
     let shift = 64 - 8 * raw.len().min(8) as u32;
@@ -446,6 +457,7 @@ fn half(bits: u16) -> f64 {
     }
 }
 
+#[inline]
 fn linear_value(linear: &Linear, raw: &[u8]) -> Value<'static> {
     let code = if let Some(error) = linear.error {
         let code = signed(raw).unwrap_or_default();
