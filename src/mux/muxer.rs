@@ -93,7 +93,8 @@ struct Lane {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Pictures(Standard),
-    Adts(Config),
+    /// None while nothing is known of it.
+    Adts(Option<Config>),
     Opus,
     AsTheyAre,
     Bare,
@@ -151,7 +152,7 @@ impl Muxer {
         self.scratch.clear();
         match lane.form {
             Form::Pictures(standard) => put_picture(frame, standard, setup, &mut parts),
-            Form::Adts(config) => match adts_header(config, frame.data.len()) {
+            Form::Adts(config) => match config.and_then(|config| adts_header(config, frame.data.len())) {
                 Some(header) => {
                     self.scratch.extend_from_slice(&header);
                     parts.extend([self.scratch.as_slice(), &frame.data]);
@@ -246,12 +247,11 @@ impl Muxer {
             let pid = free_pid(track.id, &mut used);
             let count = self.lanes.iter().flatten().count() as u8;
             match Lane::new(track, pid, count) {
-                Ok(Some(mut lane)) => {
+                Ok(mut lane) => {
                     let known = before.iter().flatten().find(|known| known.pid == lane.pid);
                     lane.sequence = known.map_or(0, |known| known.sequence);
                     self.lanes.push(Some(lane));
                 }
-                Ok(None) => self.lanes.push(None),
                 Err(unsupported) => {
                     self.refused.push(unsupported);
                     self.lanes.push(None);
@@ -285,8 +285,8 @@ impl MuxerOptions {
 }
 
 impl Lane {
-    /// Where a track goes; none while too little of it is known.
-    fn new(track: &Track, pid: u16, count: u8) -> Result<Option<Self>, Unsupported> {
+    /// Where a track goes.
+    fn new(track: &Track, pid: u16, count: u8) -> Result<Self, Unsupported> {
         let unsupported = |reason| Unsupported { track: track.id, codec: track.codec, reason };
         let count = count & 0x0f;
         let mut descriptors = Vec::new();
@@ -296,9 +296,9 @@ impl Lane {
             (Codec::Aac, Setup::Aac { config, .. }) => {
                 let config = Config::parse(config).filter(|&config| adts_header(config, 0).is_some());
                 let reason = "of a kind that ADTS cannot describe";
-                (0x0f, 0xc0 | count, Form::Adts(config.ok_or(unsupported(reason))?))
+                (0x0f, 0xc0 | count, Form::Adts(Some(config.ok_or(unsupported(reason))?)))
             }
-            (Codec::Aac, _) => return Ok(None),
+            (Codec::Aac, _) => (0x0f, 0xc0 | count, Form::Adts(None)),
             // The half rates of ISO/IEC 13818-3 have a stream type of their own.
             (Codec::MpegAudio, Setup::Audio(format)) if format.rate < 32_000 => {
                 (0x04, 0xc0 | count, Form::AsTheyAre)
@@ -341,7 +341,7 @@ impl Lane {
             descriptors.extend_from_slice(&[0x0a, 4, a, b, c, 0]);
         }
         let stream = Stream { stream_type, pid, descriptors };
-        Ok(Some(Self { pid, stream_id, stream, form, sequence: 0 }))
+        Ok(Self { pid, stream_id, stream, form, sequence: 0 })
     }
 }
 
