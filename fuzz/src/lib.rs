@@ -1,6 +1,7 @@
 //! Any bytes enter, a panic leaves when a decoder breaks a promise. The fuzz targets and `tests/mutations.rs`
 //! call the same functions. Run one with `RUSTC_BOOTSTRAP=1 cargo fuzz run ts_framer`.
 
+pub mod media;
 pub mod rewrite;
 pub mod rtp;
 pub mod srt;

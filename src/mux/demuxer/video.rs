@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Damage, DemuxerCounters, Unit};
+use super::{Damage, DemuxerCounters, Unit, make_room};
 use crate::media::{Codec, DecodingTimes, Nanos, Setup, Stamps, TICKS_PER_SECOND, Ticks, Timeline};
 use crate::wire::h26x::{Kind, ParameterSets, Picture, Slice, Standard, annex_b, put_length_prefixed};
 use crate::wire::ts::demux::Pes;
@@ -79,7 +79,7 @@ impl Video {
         let mut picture = std::mem::take(&mut self.ahead);
         let mut pictures: Vec<(Bytes, Picture)> = Vec::new();
         let mut changed = false;
-        self.room.reserve(pes.data.len() + ROOM);
+        make_room(&mut self.room, pes.data.len() + ROOM);
         for unit in annex_b(pes.data) {
             let kind = standard.kind_of(unit);
             if picture.coded && self.is_next(kind, unit) {
