@@ -446,8 +446,9 @@ mod tests {
             })
             .collect();
         let rate = table.schedule(1).ticks_per_second;
-        let each: Vec<usize> =
-            (0..2).map(|_| table.open((1, Arc::clone(lane.pulse()), true), Pace::each_moment(D), 0, 0)).collect();
+        let each: Vec<usize> = (0..2)
+            .map(|_| table.open((1, Arc::clone(lane.pulse()), true), Pace::each_moment(D), 0, 0))
+            .collect();
         let mut walks = vec![0; 6];
         while let Some(now) = table.next_due().filter(|due| *due < 10 * D) {
             assert_eq!(now % (D / 4), 0, "no wake of its own");
@@ -488,7 +489,8 @@ mod tests {
     fn a_line_with_departures_of_its_own_says_when_it_is_walked() {
         let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace { own: true, ..Pace::class(D) }, 0, 0);
+        let line =
+            table.open((1, Arc::clone(lane.pulse()), true), Pace { own: true, ..Pace::class(D) }, 0, 0);
         assert!(table.schedule(1).immediate);
         write(&mut writer, 2, MS);
         table.arrived(1, false, MS);
