@@ -3,6 +3,7 @@
 
 pub mod rewrite;
 pub mod rtp;
+pub mod rtsp;
 pub mod srt;
 pub mod srt_handshake;
 pub mod ts;

@@ -48,6 +48,8 @@ pub struct AacDepacketizer {
 impl AacDepacketizer {
     /// A depacketizer for access units of `samples` samples (1024, or 960 where AudioSpecificConfig says so).
     pub fn new(headers: AuHeaders, samples: u32) -> Self {
+        // A size of no bits would be read for ever.
+        let headers = AuHeaders { size: headers.size.max(1), ..headers };
         Self { headers, samples, unit: Assembly::default(), missing: 0 }
     }
 
@@ -81,7 +83,7 @@ impl AacDepacketizer {
             let index = headers.read(if first { self.headers.index } else { self.headers.index_delta })?;
             if !first {
                 // An index difference of more than 0 leaves access units out (3.2.1.1).
-                timestamp = timestamp.wrapping_add(self.samples.wrapping_mul(index + 1));
+                timestamp = timestamp.wrapping_add(self.samples.wrapping_mul(index.wrapping_add(1)));
             }
             if self.missing > 0 || size > data.len() {
                 if !(first && headers.is_done()) {
