@@ -1,5 +1,9 @@
 //! Sans-IO protocols: bytes and time enter, bytes and events leave. No sockets, clock, randomness or tokio.
 
+pub mod aac;
+pub mod audio;
+pub mod bits;
+pub mod h26x;
 pub mod rtp;
 pub mod rtsp;
 pub mod srt;
