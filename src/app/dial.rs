@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::director::Defaults;
+use super::feeders::Feeder;
+use super::servers::{Server, ServerError};
 use super::sessions::{self, Plan};
-use crate::egress::{DumpError, Framing, OutputKey, Target};
+use crate::egress::{DumpError, Framing, LagPolicy, OutputKey, Peer, Target};
 use crate::hub::{Lane, StreamKey};
 use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
+use crate::media::Nanos;
+use crate::mux::Derivation;
 use crate::net::{
-    Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError, SendOptions, SocketError,
-    bind_receiver, resolve, route_to,
+    ByteStream, Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError, SendOptions,
+    SocketError, TlsError, bind_receiver, resolve, route_to,
 };
 use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Roots, UdpInput, UdpOutput};
 use crate::supervise::Class;
@@ -43,6 +47,10 @@ pub(super) enum DialError {
     Passphrase(#[from] BadPassphrase),
     #[error("the key cannot be refreshed so: {0}")]
     Refresh(&'static str),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the attempt made something else than was asked for")]
     Broken,
 }
@@ -57,6 +65,8 @@ impl DialError {
             | Self::Refresh(_) => Class::Fatal,
             Self::Socket(error) if !error.is_retryable() => Class::Fatal,
             Self::Path(error) if !error.is_retryable() => Class::Fatal,
+            Self::Server(error) if !error.is_retryable() => Class::Fatal,
+            Self::Tls(error) if !error.is_retryable() => Class::Fatal,
             Self::Broken => Class::Bug,
             _ => Class::Retry,
         }
@@ -76,6 +86,46 @@ pub(super) enum Origin {
     Source(Source),
     /// Sessions that are still to begin.
     Sessions(Box<Plan>),
+    /// A source that a task reads.
+    Feeder(Feeder),
+    /// A place at a port, for peers that publish.
+    Place(Place),
+}
+
+/// A place at a TCP port where peers dial in.
+pub(super) struct Place {
+    /// The port.
+    pub(super) server: Arc<Server>,
+    /// What peers ask for.
+    pub(super) name: Box<str>,
+    /// User and password that they have to give.
+    pub(super) login: Option<(Box<str>, Box<str>)>,
+    /// An input: a second publisher takes the place of the first.
+    pub(super) replace: bool,
+    /// An output: peers at the same time.
+    pub(super) max_sessions: usize,
+    /// An output: delay class, nanoseconds.
+    pub(super) delay: Nanos,
+    /// An output: what becomes of a peer that falls behind.
+    pub(super) lag: LagPolicy,
+    /// An output: what has to be made ready for those who will read.
+    pub(super) derivation: Option<Derivation>,
+}
+
+/// A connection to a peer that waits for media, its handshakes done.
+pub(super) struct Connected {
+    /// The connection.
+    pub(super) socket: ByteStream,
+    /// What to say before any message.
+    pub(super) greeting: Vec<u8>,
+    /// Hears what the peer says.
+    pub(super) peer: Box<dyn Peer>,
+    /// What it sends.
+    pub(super) derivation: Derivation,
+    /// Delay class, nanoseconds.
+    pub(super) delay: Nanos,
+    /// What becomes of it when it falls behind.
+    pub(super) lag: LagPolicy,
 }
 
 /// A way to a destination.

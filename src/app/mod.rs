@@ -2,7 +2,9 @@
 
 mod dial;
 mod director;
+mod feeders;
 mod outlets;
+mod servers;
 mod sessions;
 mod streams;
 
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -28,6 +31,7 @@ use crate::wire::srt::handshake::CookieSecret;
 
 pub use director::Defaults;
 use outlets::Outlets;
+use servers::Servers;
 pub(crate) use streams::Shards;
 
 /// A running engine. Dropping it stops the data threads at once; [`App::stop`] drains first.
@@ -38,6 +42,31 @@ pub struct App {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    _media: Media,
+}
+
+/// The threads of tasks that receive: never those of the API, and never a data thread.
+struct Media(Option<Runtime>);
+
+impl Media {
+    fn start() -> io::Result<Self> {
+        let mut runtime = Builder::new_multi_thread();
+        runtime.worker_threads(MEDIA_THREADS).thread_name("media").enable_all();
+        Ok(Self(Some(runtime.build()?)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Media {
+    fn drop(&mut self) {
+        // Whoever drops it may be on a runtime himself, and must not wait there.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl App {
@@ -57,6 +86,9 @@ impl App {
         let (egress_notices, egress_mailbox) = mpsc::channel(NOTICES);
         let (ingest_notices, ingest_mailbox) = mpsc::channel(NOTICES);
         let (port_notices, port_mailbox) = mpsc::channel(NOTICES);
+        let (server_news, server_mailbox) = mpsc::channel(NOTICES);
+        let media = Media::start()?;
+        let servers = Arc::new(Servers::new(media.handle(), tls(&config)?, server_news));
         let count = config.shards.unwrap_or(0);
         let shards = Shards::start(count, config.pin_shards, &egress_notices, &port_notices)?;
         let shards = Arc::new(shards);
@@ -72,8 +104,17 @@ impl App {
             budget: DialBudget::new(config.dial.per_host, config.dial.total),
             dials: JoinSet::new(),
             under_way: Default::default(),
-            streams: streams::Streams::new(Arc::clone(&shards), bounds, ingest_notices, egress_notices),
-            defaults: defaults(&config, vec![address]),
+            streams: streams::Streams::new(
+                Arc::clone(&shards),
+                bounds,
+                ingest_notices.clone(),
+                egress_notices,
+            ),
+            defaults: defaults(&config, vec![address], servers),
+            media: media.handle(),
+            ingest_notices,
+            readers: HashMap::new(),
+            doors: HashMap::new(),
             epoch: (clock::now(), clock::wall()),
             neighbours: Default::default(),
             inputs: HashMap::new(),
@@ -82,7 +123,12 @@ impl App {
         director.seed(&config).map_err(|refusal| StartError::Refused(refusal.to_string()))?;
 
         let mut tasks = JoinSet::new();
-        let news = director::News { ingest: ingest_mailbox, egress: egress_mailbox, port: port_mailbox };
+        let news = director::News {
+            ingest: ingest_mailbox,
+            egress: egress_mailbox,
+            port: port_mailbox,
+            servers: server_mailbox,
+        };
         tasks.spawn(director.run(mailbox, news, stopped.clone()));
         let api = Control::new(Arc::clone(&board), commands.clone(), clock::wall);
         let mut told = stopped;
@@ -96,7 +142,7 @@ impl App {
             }
         });
         tracing::info!(%address, shards = shards.len(), "engine started");
-        Ok(Self { board, commands, shards, address, stopping, tasks })
+        Ok(Self { board, commands, shards, address, stopping, tasks, _media: media })
     }
 
     /// Where the API listens.
@@ -139,10 +185,14 @@ impl App {
 /// # Errors
 /// [`StartError::Source`].
 pub async fn listen(url: &InputUrl, config: &Config) -> Result<Driver, StartError> {
-    let source = dial::source(url, "", &defaults(config, Vec::new())).await;
+    // Nobody is told anything: what is listened to is not served.
+    let servers = Servers::new(Handle::current(), None, mpsc::channel(1).0);
+    let source = dial::source(url, "", &defaults(config, Vec::new(), Arc::new(servers))).await;
     match source {
         Ok(dial::Origin::Source(source)) => Ok(source.driver),
-        Ok(dial::Origin::Sessions(_)) => Err(StartError::Source("srt:// is probed through an input".into())),
+        Ok(dial::Origin::Sessions(_) | dial::Origin::Feeder(_) | dial::Origin::Place(_)) => {
+            Err(StartError::Source("this is probed through an input".into()))
+        }
         Err(error) => Err(StartError::Source(error.to_string())),
     }
 }
@@ -164,14 +214,18 @@ pub enum StartError {
     /// A data thread could not be made.
     #[error("cannot start a data thread: {0}")]
     Thread(#[from] io::Error),
+    /// The files of `tls` are not what they should be.
+    #[error("tls: {0}")]
+    Tls(String),
     /// An input or output of the configuration is refused.
     #[error("an input or output of the configuration is refused: {0}")]
     Refused(String),
 }
 
 /// What the configuration says where a url is silent; nothing is sent to our `own` ports.
-fn defaults(config: &Config, own: Vec<SocketAddr>) -> Defaults {
+fn defaults(config: &Config, own: Vec<SocketAddr>, servers: Arc<Servers>) -> Defaults {
     Defaults {
+        servers,
         policy: Arc::new(HostPolicy::new(config.denied_hosts.clone(), own)),
         roots: Arc::new(config.roots()),
         rcvbuf: config.rcvbuf,
@@ -185,6 +239,20 @@ fn defaults(config: &Config, own: Vec<SocketAddr>) -> Defaults {
     }
 }
 
+/// What servers of ours show, if the configuration says.
+fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+    let (certificate, key) = match (&config.tls_certificate, &config.tls_key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ => return Err(StartError::Tls("certificate and key belong together: set both, or none".into())),
+    };
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| StartError::Tls(format!("{}: {error}", path.display())))
+    };
+    let made = net::server_config(&read(certificate)?, &read(key)?);
+    made.map(Some).map_err(|error| StartError::Tls(error.to_string()))
+}
+
 /// What a shard of this engine is made of.
 pub(crate) type EngineShard = ShardHandle<Inlet, Outlets>;
 pub(crate) type ShardCommand = Command<Inlet, Outlets>;
@@ -193,4 +261,6 @@ pub(crate) type ShardCommand = Command<Inlet, Outlets>;
 const NOTICES: usize = 8_192;
 /// Writes that may wait for the director; the API answers 503 to more.
 const COMMANDS: usize = 1_024;
+/// Tasks that receive share so many threads.
+const MEDIA_THREADS: usize = 2;
 const DRAIN: Duration = Duration::from_secs(5);

@@ -1,27 +1,29 @@
 //! Where each stream and output lives: decisions of the director enter, commands to shards leave. Never waits for
 //! a shard.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::outlets::{OutletCommand, Outlets};
 use super::sessions::{Meeting, Plan};
 use super::{EngineShard, ShardCommand};
-use crate::egress::{self, Fanout, FileTarget, Finished, Recorder, Target};
-use crate::hub::{Bounds, Command, Lane, StreamKey, feed};
-use crate::ingest::{self, Driver, Inlet};
+use crate::egress::{
+    self, ConnectionCommand, Connections, Fanout, FileTarget, Finished, Link, Recorder, Target,
+};
+use crate::hub::{Bounds, Command, FeedWriter, Lane, StreamKey, feed};
+use crate::ingest::{self, Driver, Fed, Inlet};
 use crate::inspect::InputHealth;
-use crate::media::Nanos;
+use crate::media::{Message, Nanos, Tracks};
+use crate::mux::{Derivation, Product};
 use crate::net::{clock, pin_to_core};
 use crate::port::{self, Call, Drain, Listen, Owner, Ports, Role};
-use crate::telemetry::{InputStats, OutputStats, ShardStats};
-use crate::wire::ts::FilterSpec;
+use crate::telemetry::{InputStats, OutputStats, SessionId, ShardStats};
 
 /// The data threads.
 pub(crate) struct Shards {
@@ -50,8 +52,9 @@ impl Shards {
             };
             let seed = clock::realtime() ^ (index as u64) << 56;
             let shard = EngineShard::start(format!("shard-{index}"), clock::now, prepare, |wakes| {
-                let fanout = Fanout::new(Arc::clone(&wakes.bell), egress, Arc::clone(&counted), seed);
-                Outlets::new(fanout, Ports::new(wakes, port, counted))
+                let fanout = Fanout::new(Arc::clone(&wakes.bell), egress.clone(), Arc::clone(&counted), seed);
+                let connections = Connections::new(wakes.clone(), egress, Arc::clone(&counted));
+                Outlets::new(fanout, connections, Ports::new(wakes, port, counted))
             })?;
             Ok((shard, stats))
         });
@@ -103,24 +106,37 @@ pub(crate) struct Streams {
     sessions: HashMap<Owner, (usize, Option<SocketAddr>)>,
     /// Shards of local addresses that were asked for, and how many use each.
     bound: HashMap<SocketAddr, (usize, usize)>,
+    /// Who dialled in for an output over TCP, and on which shard it is.
+    joined: HashMap<(egress::OutputKey, SessionId), Joined>,
+}
+
+/// Somebody who dialled in for an output over TCP.
+struct Joined {
+    stream: StreamKey,
+    derivation: Derivation,
+    shard: usize,
 }
 
 struct Stream {
     shard: usize,
     lane: Arc<Lane>,
-    derived: HashMap<FilterSpec, (Arc<Lane>, usize)>,
+    tracks: watch::Receiver<Arc<Tracks>>,
+    derived: HashMap<Derivation, (Product, usize)>,
     /// It has a driver.
     fed: bool,
 }
 
 struct Placed {
     stream: StreamKey,
-    filter: Option<FilterSpec>,
+    derivation: Option<Derivation>,
     place: Place,
 }
 
 enum Place {
     Shard(usize),
+    Connection(usize),
+    /// Nothing reads here yet: sessions will.
+    Server,
     Port(usize),
     Thread(Recorder),
 }
@@ -147,6 +163,7 @@ impl Streams {
             ending: HashMap::new(),
             sessions: HashMap::new(),
             bound: HashMap::new(),
+            joined: HashMap::new(),
         }
     }
 
@@ -155,9 +172,11 @@ impl Streams {
         let owned = |shard: usize| self.streams.values().filter(|s| s.shard == shard).count();
         let shard = (0..self.shards.len()).min_by_key(|&s| owned(s)).unwrap_or(0);
         let (lane, writer) = Lane::new(self.bounds);
-        let inlet = Inlet::new(key, writer, stats, health, self.ingest_notices.clone());
+        let (told, tracks) = watch::channel(Arc::default());
+        let notices = self.ingest_notices.clone();
+        let inlet = Inlet::new(key, (writer, self.bounds), told, stats, health, notices);
         self.insist(shard, Command::Open(key, Box::new(inlet)));
-        self.streams.insert(key, Stream { shard, lane, derived: HashMap::new(), fed: false });
+        self.streams.insert(key, Stream { shard, lane, tracks, derived: HashMap::new(), fed: false });
     }
 
     /// Lets a stream go; its outputs are gone already.
@@ -191,6 +210,22 @@ impl Streams {
         let role = Role::Receive(Drain { feed: writer, stats });
         self.meet(Owner::Input(key), attempt, plan, role, shard)?;
         Ok(())
+    }
+
+    /// Feeds a stream with what is put into the queue that it answers.
+    pub(crate) fn feed_media(
+        &mut self,
+        key: StreamKey,
+        attempt: u32,
+    ) -> Result<FeedWriter<Fed>, AttachError> {
+        let (writer, reader) = feed()?;
+        self.feed(key, Driver::Media(reader), attempt)?;
+        Ok(writer)
+    }
+
+    /// The tracks of a stream, as far as somebody needs its frames.
+    pub(crate) fn tracks(&self, key: StreamKey) -> Option<watch::Receiver<Arc<Tracks>>> {
+        self.streams.get(&key).map(|stream| stream.tracks.clone())
     }
 
     /// Feeds it no more.
@@ -230,69 +265,94 @@ impl Streams {
         self.catch_up();
     }
 
-    /// Lets an output read from a stream, through the filter where there is one: by a shard, which walks the
-    /// target that `make` builds, or by a thread of its own.
+    /// Lets an output read from a stream, or from what is derived of it: by a shard, by a thread of its own, or by
+    /// sessions that join later.
     pub(crate) fn attach(
         &mut self,
         output: egress::OutputKey,
         stream: StreamKey,
-        filter: Option<FilterSpec>,
+        derivation: Option<Derivation>,
         sink: Sink,
     ) -> Result<(), AttachError> {
         self.detach(output);
-        let lane = self.lane(stream, filter.as_ref())?;
-        let done = match sink {
-            Sink::Datagrams(mut target) => {
-                let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
+        let product = self.product(stream, derivation.as_ref())?;
+        match self.start(output, stream, product, sink) {
+            Ok(place) => {
+                if let Place::Shard(shard) | Place::Connection(shard) | Place::Port(shard) = place {
+                    self.load[shard] += 1;
+                }
+                self.outputs.insert(output, Placed { stream, derivation, place });
+                Ok(())
+            }
+            Err(error) => {
+                self.release(stream, derivation);
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        output: egress::OutputKey,
+        stream: StreamKey,
+        product: Product,
+        sink: Sink,
+    ) -> Result<Place, AttachError> {
+        let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
+        match (sink, product) {
+            (Sink::Datagrams(mut target), Product::Datagrams(lane)) => {
                 // Outputs with a source port of their own share one socket, so all of them live on one shard.
                 let shard = match target.socket.source_port {
                     Some(port) => usize::from(port) % self.shards.len(),
                     None => self.choose(owner),
                 };
                 (target.local, target.lane) = (shard == owner, lane);
-                self.ask(shard, Command::Outflow(OutletCommand::Fanout(egress::Command::Attach(target))))
-                    .map(|()| Place::Shard(shard))
-                    .map_err(AttachError::from)
+                let attach = OutletCommand::Fanout(egress::Command::Attach(target));
+                self.ask(shard, Command::Outflow(attach))?;
+                Ok(Place::Shard(shard))
             }
-            Sink::Session { plan, attempt, delay, stats } => {
-                let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
+            (Sink::Connection(mut link), Product::Messages(lane)) => {
+                let shard = self.choose(owner);
+                (link.local, link.lane) = (shard == owner, lane);
+                let attach = OutletCommand::Connection(ConnectionCommand::Attach(link));
+                self.ask(shard, Command::Outflow(attach))?;
+                Ok(Place::Connection(shard))
+            }
+            (Sink::Session { plan, attempt, delay, stats }, Product::Datagrams(lane)) => {
                 let preferred = self.choose(owner);
                 let source = port::Source { stream, local: false, lane, delay, stats };
-                self.meet(Owner::Output(output), attempt, *plan, Role::Send(source), preferred)
-                    .map(Place::Port)
-                    .map_err(AttachError::from)
+                let role = Role::Send(source);
+                Ok(Place::Port(self.meet(Owner::Output(output), attempt, *plan, role, preferred)?))
             }
-            Sink::File(mut target) => {
+            (Sink::File(mut target), Product::Datagrams(lane)) => {
                 target.lane = lane;
                 self.ending.retain(|_, finished| !finished.load(Ordering::Acquire));
                 let before = self.ending.remove(&output);
-                Recorder::start(*target, before, self.egress_notices.clone())
-                    .map(Place::Thread)
-                    .map_err(AttachError::from)
+                Ok(Place::Thread(Recorder::start(*target, before, self.egress_notices.clone())?))
             }
-        };
-        match done {
-            Ok(place) => {
-                if let Place::Shard(shard) | Place::Port(shard) = place {
-                    self.load[shard] += 1;
-                }
-                self.outputs.insert(output, Placed { stream, filter, place });
-                Ok(())
-            }
-            Err(error) => {
-                self.release(stream, filter);
-                Err(error)
-            }
+            (Sink::Server, _) => Ok(Place::Server),
+            _ => Err(AttachError::Mismatch),
         }
     }
 
-    /// Lets an output read no more.
+    /// Lets an output read no more, with everybody who dialled in for it.
     pub(crate) fn detach(&mut self, output: egress::OutputKey) {
+        let sessions: Vec<SessionId> =
+            self.joined.keys().filter(|(of, _)| *of == output).map(|(_, session)| *session).collect();
+        let shards: BTreeSet<usize> =
+            sessions.into_iter().filter_map(|session| self.leave(output, session)).collect();
+        for shard in shards {
+            self.insist(shard, detach_connections(output));
+        }
         let Some(placed) = self.outputs.remove(&output) else { return };
         match placed.place {
             Place::Shard(shard) => {
                 self.load[shard] -= 1;
                 self.insist(shard, Command::Outflow(OutletCommand::Fanout(egress::Command::Detach(output))));
+            }
+            Place::Connection(shard) => {
+                self.load[shard] -= 1;
+                self.insist(shard, detach_connections(output));
             }
             Place::Port(shard) => {
                 self.load[shard] -= 1;
@@ -301,8 +361,42 @@ impl Streams {
             Place::Thread(recorder) => {
                 self.ending.insert(output, recorder.finished());
             }
+            Place::Server => {}
         }
-        self.release(placed.stream, placed.filter);
+        self.release(placed.stream, placed.derivation);
+    }
+
+    /// Lets somebody who dialled in for an output read what is derived of a stream.
+    pub(crate) fn join(
+        &mut self,
+        stream: StreamKey,
+        derivation: Derivation,
+        mut link: Box<Link>,
+    ) -> Result<(), AttachError> {
+        let (output, Some(session)) = link.key else { return Err(AttachError::Mismatch) };
+        let Product::Messages(lane) = self.product(stream, Some(&derivation))? else {
+            self.release(stream, Some(derivation));
+            return Err(AttachError::Mismatch);
+        };
+        let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
+        let shard = self.choose(owner);
+        (link.local, link.lane) = (shard == owner, lane);
+        let attach = OutletCommand::Connection(ConnectionCommand::Attach(link));
+        if let Err(error) = self.ask(shard, Command::Outflow(attach)) {
+            self.release(stream, Some(derivation));
+            return Err(error.into());
+        }
+        self.load[shard] += 1;
+        self.joined.insert((output, session), Joined { stream, derivation, shard });
+        Ok(())
+    }
+
+    /// Books that somebody who had dialled in is gone; on which shard that was.
+    pub(crate) fn leave(&mut self, output: egress::OutputKey, session: SessionId) -> Option<usize> {
+        let Joined { stream, derivation, shard } = self.joined.remove(&(output, session))?;
+        self.load[shard] -= 1;
+        self.release(stream, Some(derivation));
+        Some(shard)
     }
 
     /// Lets sessions begin on the shard that owns their local address, or on `preferred`. Answers which.
@@ -379,6 +473,11 @@ impl Streams {
 
     /// A placeholder lane for targets that are not attached yet.
     pub(crate) fn nowhere(&self) -> Arc<Lane> {
+        <Lane>::new(self.bounds).0
+    }
+
+    /// The same for connections.
+    pub(crate) fn no_messages(&self) -> Arc<Lane<Message>> {
         Lane::new(self.bounds).0
     }
 
@@ -389,33 +488,40 @@ impl Streams {
         if self.load[owner] > load + LEAN { emptiest } else { owner }
     }
 
-    fn lane(&mut self, stream: StreamKey, filter: Option<&FilterSpec>) -> Result<Arc<Lane>, ShardBusy> {
-        let Some(state) = self.streams.get_mut(&stream) else { return Ok(self.nowhere()) };
-        let Some(spec) = filter else { return Ok(Arc::clone(&state.lane)) };
-        if let Some((lane, users)) = state.derived.get_mut(spec) {
+    /// What an output reads: the native lane, or what is derived of it, made when its first reader comes.
+    fn product(&mut self, stream: StreamKey, derivation: Option<&Derivation>) -> Result<Product, ShardBusy> {
+        let Some(state) = self.streams.get_mut(&stream) else {
+            return Ok(Product::Datagrams(self.nowhere()));
+        };
+        let Some(derivation) = derivation else { return Ok(Product::Datagrams(Arc::clone(&state.lane))) };
+        if let Some((product, users)) = state.derived.get_mut(derivation) {
             *users += 1;
-            return Ok(Arc::clone(lane));
+            return Ok(product.clone());
         }
         let shard = state.shard;
-        let (lane, writer) = Lane::new(self.bounds);
-        let derive = ingest::Command::Derive(spec.clone(), Box::new(writer));
+        let (product, maker) = derivation.open(self.bounds);
+        let derive = ingest::Command::Derive(derivation.clone(), maker);
         self.ask(shard, Command::Intake(stream, derive))?;
         if let Some(state) = self.streams.get_mut(&stream) {
-            state.derived.insert(spec.clone(), (Arc::clone(&lane), 1));
+            state.derived.insert(derivation.clone(), (product.clone(), 1));
         }
-        Ok(lane)
+        Ok(product)
     }
 
-    fn release(&mut self, stream: StreamKey, filter: Option<FilterSpec>) {
-        let (Some(state), Some(spec)) = (self.streams.get_mut(&stream), filter) else { return };
-        let Some((_, users)) = state.derived.get_mut(&spec) else { return };
+    fn release(&mut self, stream: StreamKey, derivation: Option<Derivation>) {
+        let (Some(state), Some(derivation)) = (self.streams.get_mut(&stream), derivation) else { return };
+        let Some((_, users)) = state.derived.get_mut(&derivation) else { return };
         *users -= 1;
         if *users == 0 {
-            state.derived.remove(&spec);
+            state.derived.remove(&derivation);
             let shard = state.shard;
-            self.insist(shard, Command::Intake(stream, ingest::Command::Forget(spec)));
+            self.insist(shard, Command::Intake(stream, ingest::Command::Forget(derivation)));
         }
     }
+}
+
+fn detach_connections(output: egress::OutputKey) -> ShardCommand {
+    Command::Outflow(OutletCommand::Connection(ConnectionCommand::Detach(output)))
 }
 
 /// What reads a lane.
@@ -435,6 +541,10 @@ pub(crate) enum Sink {
     },
     /// Written by a thread.
     File(Box<FileTarget>),
+    /// A connection that a shard walks.
+    Connection(Box<Link>),
+    /// Read by those who will dial in: what they need is made ready.
+    Server,
 }
 
 /// Why an output could not be attached.
@@ -444,6 +554,8 @@ pub(crate) enum AttachError {
     Busy(#[from] ShardBusy),
     #[error("cannot start it: {0}")]
     System(#[from] io::Error),
+    #[error("what it reads is not what it sends")]
+    Mismatch,
 }
 
 /// Outputs by which the owner's shard may be ahead before others take over.

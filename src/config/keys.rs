@@ -198,6 +198,22 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key {
+        path: "tls.certificate",
+        allowed: "the path of a PEM file, or none",
+        read: |config, value| {
+            config.tls_certificate = file(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "tls.key",
+        allowed: "the path of a PEM file, or none",
+        read: |config, value| {
+            config.tls_key = file(value)?;
+            Ok(())
+        },
+    },
     Key { path: "log.level", allowed: "error, warn, info, debug or trace", read: read_log_level },
 ];
 
@@ -287,6 +303,11 @@ pub(super) const CONTRACT: &[(&str, Key)] = &[
         },
     ),
 ];
+
+/// `none` is none.
+fn file(value: &Value) -> Result<Option<std::path::PathBuf>, Found> {
+    Ok(Some(folder(value.text()?)?).filter(|path| *path != "none").map(Into::into))
+}
 
 fn read_reconnect_delay(config: &mut Config, value: &Value) -> Result<(), Found> {
     config.reconnect.delay = value.whole(1..=300)? as u16;

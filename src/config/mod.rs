@@ -53,6 +53,10 @@ pub struct Config {
     pub max_outputs_per_input: Option<usize>,
     /// `limits.max_sessions`: readers of one output; its url may say otherwise.
     pub max_sessions: usize,
+    /// `tls.certificate`: chain of certificates that servers of ours show, PEM; `None` = no TLS ports.
+    pub tls_certificate: Option<PathBuf>,
+    /// `tls.key`: its private key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// `log.level`: the least important line that is still written.
     pub log_level: tracing::Level,
     /// `inputs`: what there is when the engine starts.
@@ -226,6 +230,8 @@ impl Default for Config {
             srt_ports: 8891..=8990,
             max_outputs_per_input: None,
             max_sessions: 1000,
+            tls_certificate: None,
+            tls_key: None,
             log_level: tracing::Level::INFO,
             inputs: Vec::new(),
         }

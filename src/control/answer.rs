@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::board::{Card, InputCard, OutputCard};
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec, redact, redact_stream_id};
 use crate::telemetry::{
-    Desired, Event, InputStats, Level, OutputStats, Session, SessionId, SessionList, SrtStats, State, Status,
+    Desired, Event, InputStats, Level, Link, OutputStats, Session, SessionId, SessionList, State, Status,
 };
 
 /// A moment as the contract writes it: naive UTC, whole seconds, `2024-01-01T12:00:00`.
@@ -278,7 +278,7 @@ fn sessions(list: &SessionList, role: &'static str, now: SystemTime) -> Vec<Sess
         since: Stamp(session.since),
         uptime_seconds: now.duration_since(session.since).unwrap_or_default().as_secs(),
         kicked: session.is_kicked(),
-        srt: session.stats.clone(),
+        link: session.link.clone(),
     };
     list.all().into_iter().map(answer).collect()
 }
@@ -381,12 +381,16 @@ pub(super) struct SessionAnswer {
     since: Stamp,
     uptime_seconds: u64,
     kicked: bool,
-    #[serde(serialize_with = "inner")]
-    srt: Arc<SrtStats>,
+    #[serde(flatten, serialize_with = "linked")]
+    link: Link,
 }
 
-fn inner<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    T::serialize(shared, serializer)
+/// `"srt": {…}` or `"flow": {…}`.
+fn linked<S: Serializer>(link: &Link, serializer: S) -> Result<S::Ok, S::Error> {
+    match link {
+        Link::Srt(stats) => serializer.collect_map([("srt", &**stats)]),
+        Link::Flow(stats) => serializer.collect_map([("flow", &**stats)]),
+    }
 }
 
 /// Seconds since it became live, while it is.

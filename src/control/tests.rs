@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use super::server::{router, serve};
 use super::{Board, Command, Control, commands};
 use crate::store::{OutputSpec, RawUrl, Refusal, Roots, Rules, Store, reader_of};
-use crate::telemetry::{Desired, Encryption, Level, Session, State, Status};
+use crate::telemetry::{Desired, Encryption, Level, Link, Session, SrtStats, State, Status};
 use crate::wire::ts::Analyzer;
 
 struct Engine {
@@ -191,7 +191,7 @@ async fn inputs_live_through_the_contract() {
         "last_error": null,
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "last_packet_ms": 0, "last_packet": null,
-            "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0,
+            "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0, "flow": null,
             "foreign_datagrams": 0, "rtp_lost": 0, "rtp_reordered": 0, "rtp_discarded": 0, "rtp_ssrc_changes": 0, "rcvbuf_requested": 0,
             "rcvbuf_granted": 0, "srt": null, "sessions": 0,
         },
@@ -256,7 +256,7 @@ async fn outputs_live_through_the_contract() {
         "since": "2024-01-01T12:00:00",
         "uptime_seconds": 0,
         "stats": {
-            "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0,
+            "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0, "flow": null,
             "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,
             "packets_per_datagram": 0, "srt": null, "sessions": 0,
         },
@@ -380,17 +380,22 @@ async fn sessions_are_listed_and_kicked() {
     assert_eq!(engine.post("/api/inputs/1/outputs", output).await.0, 201);
     let session = |id, user: Option<&str>, stream_id: &str| {
         let peer = "[2001:db8::7]:40000".parse().unwrap();
-        Session::new(id, peer, user.map(Into::into), stream_id.into(), "srt_listener", noon())
+        let stats = Arc::<SrtStats>::default();
+        let link = Link::Srt(Arc::clone(&stats));
+        let (user, stream_id) = (user.map(Into::into), stream_id.into());
+        (Session::new(id, peer, user, stream_id, "srt_listener", noon(), link), stats)
     };
     let input = engine.board.input(1).unwrap();
-    let publisher = session(1, Some("bob"), "publish:camera_1:bob:Zebra");
+    let (publisher, _) = session(1, Some("bob"), "publish:camera_1:bob:Zebra");
     let publisher = input.card.stats().sessions.add(publisher, 1).unwrap();
-    let reader = input.reader().unwrap().stats().sessions.add(session(2, None, "read:camera_1"), 9).unwrap();
+    let reader =
+        input.reader().unwrap().stats().sessions.add(session(2, None, "read:camera_1").0, 9).unwrap();
     let output = engine.board.output(1, 1).unwrap();
-    let first = output.stats().sessions.add(session(3, None, "#!::r=camera_1,s=Zebra"), 2).unwrap();
-    first.stats.encryption.store(Encryption::Aes128Ctr);
-    first.stats.peer_version.store(0x01_0501);
-    first.stats.rtt_us.set(1000, 900, 1100, 1200);
+    let (first, stats) = session(3, None, "#!::r=camera_1,s=Zebra");
+    let first = output.stats().sessions.add(first, 2).unwrap();
+    stats.encryption.store(Encryption::Aes128Ctr);
+    stats.peer_version.store(0x01_0501);
+    stats.rtt_us.set(1000, 900, 1100, 1200);
 
     let (status, listed) = engine.get("/api/inputs/1/outputs/1/sessions").await;
     let zero = |names: &[&str]| {

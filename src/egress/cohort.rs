@@ -35,14 +35,6 @@ pub(super) struct Cohort {
     pub(super) stream: StreamKey,
     pub(super) lane: Arc<Lane>,
     pub(super) cursor: Cursor,
-    /// When it is walked next.
-    pub(super) due: Option<Nanos>,
-    /// Its place among the moments of its delay class.
-    pub(super) slot: u8,
-    /// Walks in a row that found nothing.
-    pub(super) idle: u32,
-    /// Waits for the lane's bell instead of for its own moments.
-    pub(super) watching: bool,
     pub(super) members: Vec<Member>,
     pub(super) paced: Option<Box<Paced>>,
     batch: Batch,
@@ -113,16 +105,12 @@ pub(super) struct Move {
 }
 
 impl Cohort {
-    pub(super) fn new(key: CohortKey, target: &Target, cursor: Cursor, slot: u8, ssrc: u32) -> Self {
+    pub(super) fn new(key: CohortKey, target: &Target, cursor: Cursor, ssrc: u32) -> Self {
         Self {
             key,
             stream: target.stream,
             lane: Arc::clone(&target.lane),
             cursor,
-            due: None,
-            slot,
-            idle: 0,
-            watching: false,
             members: Vec::new(),
             paced: target.paced.then(Box::default),
             batch: Batch::default(),

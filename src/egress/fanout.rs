@@ -2,7 +2,7 @@
 //! a cohort and a socket, and when each cohort is walked.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::cohort::{Cohort, CohortKey, Flushed, Member, Move, Scratch};
 use super::{Command, Framing, Notice, NoticeKind, OutputKey, Target};
-use crate::hub::{Cursor, Lane, Outflow, Schedule, StreamKey};
+use crate::hub::{Cursor, Outflow, Pace, Schedule, StreamKey, Timetable};
 use crate::media::Nanos;
 use crate::net::{Doorbell, Icmp, SendOptions, SendSocket, clock};
 use crate::telemetry::ShardStats;
@@ -19,16 +19,14 @@ use crate::telemetry::ShardStats;
 /// The UDP-like outputs of one shard.
 pub struct Fanout {
     sockets: Vec<Option<Shared>>,
+    /// By the number that the timetable gave them.
     cohorts: Vec<Option<Cohort>>,
     /// Cohorts of equal key, the one with room last.
     groups: HashMap<CohortKey, Vec<usize>>,
     outputs: HashMap<OutputKey, (usize, usize)>,
-    streams: HashMap<StreamKey, Stream>,
-    due: BinaryHeap<Reverse<(Nanos, usize)>>,
-    /// Members in each of the four moments of a delay class, so that they leave spread out.
-    slots: HashMap<(Nanos, u8), usize>,
+    /// When each cohort is walked.
+    timetable: Timetable,
     scratch: Scratch,
-    bell: Arc<Doorbell>,
     notices: mpsc::Sender<Notice>,
     stats: Arc<ShardStats>,
     /// Seeds the RTP sources.
@@ -39,15 +37,6 @@ pub struct Fanout {
 struct Shared {
     socket: SendSocket,
     by_destination: HashMap<SocketAddr, Vec<OutputKey>>,
-}
-
-#[derive(Default)]
-struct Stream {
-    cohorts: Vec<usize>,
-    /// Its intake lives on this shard.
-    local: bool,
-    /// Its intake is polled at our moments.
-    ticking: bool,
 }
 
 impl Fanout {
@@ -64,11 +53,8 @@ impl Fanout {
             cohorts: Vec::new(),
             groups: HashMap::new(),
             outputs: HashMap::new(),
-            streams: HashMap::new(),
-            due: BinaryHeap::new(),
-            slots: HashMap::new(),
+            timetable: Timetable::new(bell),
             scratch: Scratch::default(),
-            bell,
             notices,
             stats,
             random: seed,
@@ -94,13 +80,6 @@ impl Fanout {
             delay: target.delay,
             paced: target.paced,
         };
-        let stream = self.streams.entry(target.stream).or_default();
-        stream.local = target.local;
-        // A stream of another shard is read at our own moments from the start.
-        stream.ticking |= !target.local;
-        if !target.local {
-            target.lane.add_distant_reader();
-        }
         let index = self.place(key, target, None, now);
         if let Some(cohort) = &mut self.cohorts[index] {
             cohort.join(target);
@@ -112,12 +91,8 @@ impl Fanout {
         self.send_rest(key, now);
         let Some(&(index, place)) = self.outputs.get(&key) else { return };
         let Some(cohort) = &mut self.cohorts[index] else { return };
-        let (stream, lane) = (cohort.stream, Arc::clone(&cohort.lane));
         let socket = cohort.key.socket;
         let member = self.remove(index, place, now);
-        if self.streams.get(&stream).is_some_and(|s| !s.local) {
-            lane.remove_distant_reader();
-        }
         self.outputs.remove(&key);
         self.drop_if_empty(index);
         self.forget_destination(socket, member.destination, key);
@@ -147,45 +122,24 @@ impl Fanout {
         if let Some(index) = found {
             return index;
         }
-        let slot = self.quietest(key.delay);
         self.random = self.random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         let cursor = at.unwrap_or_else(|| target.lane.live());
-        let mut cohort = Cohort::new(key, target, cursor, slot, (self.random >> 32) as u32);
-        let stream = self.streams.entry(target.stream).or_default();
-        if stream.ticking || at.is_some() {
-            cohort.due = Some(next_moment(key.delay, slot, now));
+        let reads = (target.stream, Arc::clone(target.lane.pulse()), target.local);
+        let pace = Pace { delay: key.delay, own: key.paced };
+        let index = self.timetable.open(reads, pace, cursor.0, now);
+        if self.cohorts.len() <= index {
+            self.cohorts.resize_with(index + 1, || None);
         }
-        // Without a delay there are no moments: a distant lane has to ring.
-        if !stream.local && key.delay == 0 {
-            cohort.watching = true;
-            cohort.lane.watch(&self.bell);
-        }
-        let index = match self.cohorts.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.cohorts.push(None);
-                self.cohorts.len() - 1
-            }
-        };
-        if let Some(due) = cohort.due {
-            self.due.push(Reverse((due, index)));
-        }
-        self.cohorts[index] = Some(cohort);
+        self.cohorts[index] = Some(Cohort::new(key, target, cursor, (self.random >> 32) as u32));
         self.groups.entry(key).or_default().push(index);
-        stream.cohorts.push(index);
         index
-    }
-
-    /// The moment of a delay class at which the fewest outputs leave.
-    fn quietest(&self, delay: Nanos) -> u8 {
-        (0..SLOTS).min_by_key(|&slot| self.slots.get(&(delay, slot)).copied().unwrap_or(0)).unwrap_or(0)
     }
 
     /// Books the last member of a cohort as being there.
     fn settle(&mut self, index: usize, key: OutputKey, destination: SocketAddr) {
         let Some(cohort) = &self.cohorts[index] else { return };
         self.outputs.insert(key, (index, cohort.members.len() - 1));
-        *self.slots.entry((cohort.key.delay, cohort.slot)).or_default() += 1;
+        self.timetable.weigh(index, cohort.members.len());
         if let Some(Some(shared)) = self.sockets.get_mut(cohort.key.socket) {
             let outputs = shared.by_destination.entry(destination).or_default();
             if !outputs.contains(&key) {
@@ -200,9 +154,7 @@ impl Fanout {
         if let Some(moved) = cohort.members.get(place) {
             self.outputs.insert(moved.key, (index, place));
         }
-        if let Some(count) = self.slots.get_mut(&(cohort.key.delay, cohort.slot)) {
-            *count -= 1;
-        }
+        self.timetable.weigh(index, cohort.members.len());
         member
     }
 
@@ -214,23 +166,7 @@ impl Fanout {
                 self.groups.remove(&cohort.key);
             }
         }
-        if cohort.watching {
-            self.unwatch_unless_needed(&cohort.lane);
-        }
-        if let Some(stream) = self.streams.get_mut(&cohort.stream) {
-            stream.cohorts.retain(|&i| i != index);
-            if stream.cohorts.is_empty() && !stream.local {
-                self.streams.remove(&cohort.stream);
-            }
-        }
-    }
-
-    /// A lane has one bell for all cohorts of this shard.
-    fn unwatch_unless_needed(&self, lane: &Arc<Lane>) {
-        let needed = self.cohorts.iter().flatten().any(|c| c.watching && Arc::ptr_eq(&c.lane, lane));
-        if !needed {
-            lane.unwatch(&self.bell);
-        }
+        self.timetable.close(index);
     }
 
     fn forget_destination(&mut self, socket: usize, destination: SocketAddr, key: OutputKey) {
@@ -263,19 +199,9 @@ impl Fanout {
         Ok(index)
     }
 
-    fn schedule_at(&mut self, index: usize, due: Nanos) {
-        if let Some(cohort) = &mut self.cohorts[index]
-            && cohort.due.is_none_or(|was| was > due)
-        {
-            cohort.due = Some(due);
-            self.due.push(Reverse((due, index)));
-        }
-    }
-
     /// Sends what waits for one cohort and decides when it is walked again.
     fn flush(&mut self, index: usize, now: Nanos) {
         let Some(cohort) = &mut self.cohorts[index] else { return };
-        cohort.due = None;
         let mut flushed = Flushed::default();
         if let Some(Some(shared)) = self.sockets.get_mut(cohort.key.socket) {
             // More than one run where sizes differ or the cohort is late; bounded, so that others get their turn.
@@ -293,27 +219,10 @@ impl Fanout {
                 }
             }
         }
-        let (socket, key, slot) = (cohort.key.socket, cohort.key, cohort.slot);
-        let stream = self.streams.get(&cohort.stream);
-        let (local, ticking) = stream.map_or((true, false), |s| (s.local, s.ticking));
-        cohort.idle = if flushed.taken == 0 { cohort.idle + 1 } else { 0 };
-        let next = if let Some(paced) = &cohort.paced {
-            paced.next_due(now).or_else(|| ticking.then_some(now + PACED_POLL))
-        } else if cohort.pending() > 0 {
-            Some(now)
-        } else if !ticking || key.delay == 0 {
-            None
-        } else if !local && cohort.idle > IDLE_WALKS {
-            // Nothing came for long: the writer shall ring. It does not ring for what it just wrote.
-            cohort.watching = true;
-            cohort.lane.watch(&self.bell);
-            (cohort.pending() > 0).then_some(now)
-        } else {
-            Some(next_moment(key.delay, slot, now))
-        };
-        if let Some(next) = next {
-            cohort.due = Some(next);
-            self.due.push(Reverse((next, index)));
+        let socket = cohort.key.socket;
+        match &cohort.paced {
+            Some(paced) => self.timetable.awaits(index, cohort.cursor.0, paced.next_due(now), now),
+            None => self.timetable.walked(index, cohort.cursor.0, now),
         }
         for (output, attempt, kind) in flushed.notices {
             self.tell(output, attempt, kind);
@@ -331,12 +240,13 @@ impl Fanout {
         moves.sort_by_key(|m| Reverse(m.index));
         for to in moves {
             let Some(cohort) = &self.cohorts[index] else { return };
+            let local = self.timetable.line(index).is_none_or(|line| !line.distant);
             let key = CohortKey { packets: to.packets, segmented: to.segmented, ..cohort.key };
             let like = Target {
                 key: 0,
                 attempt: 0,
                 stream: cohort.stream,
-                local: true,
+                local,
                 lane: Arc::clone(&cohort.lane),
                 destination: ([0, 0, 0, 0], 0).into(),
                 socket: SendOptions::default(),
@@ -352,7 +262,7 @@ impl Fanout {
                 cohort.admit(member);
             }
             self.settle(place, output, destination);
-            self.schedule_at(place, now);
+            self.timetable.schedule_at(place, now);
         }
         self.drop_if_empty(index);
     }
@@ -401,19 +311,7 @@ impl Fanout {
             }
             self.settle(to, output, destination);
         }
-        self.spread(to);
-    }
-
-    /// Gives a cohort that grew the moment at which the fewest others leave.
-    fn spread(&mut self, index: usize) {
-        let Some(cohort) = &self.cohorts[index] else { return };
-        let (delay, slot, size) = (cohort.key.delay, cohort.slot, cohort.members.len());
-        *self.slots.entry((delay, slot)).or_default() -= size;
-        let slot = self.quietest(delay);
-        *self.slots.entry((delay, slot)).or_default() += size;
-        if let Some(cohort) = &mut self.cohorts[index] {
-            cohort.slot = slot;
-        }
+        self.timetable.spread(to);
     }
 
     fn read_path_errors(&mut self, socket: usize) {
@@ -460,48 +358,20 @@ impl Outflow for Fanout {
     }
 
     fn arrived(&mut self, stream: StreamKey, hurry: bool, now: Nanos) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
-        let cohorts = std::mem::take(&mut state.cohorts);
-        for &index in &cohorts {
-            let Some(cohort) = &self.cohorts[index] else { continue };
-            let key = cohort.key;
-            let due = if hurry || key.delay == 0 || key.paced || cohort.pending() >= FULL {
-                now
-            } else {
-                next_moment(key.delay, cohort.slot, now)
-            };
-            self.schedule_at(index, due);
-        }
-        if let Some(state) = self.streams.get_mut(&stream) {
-            state.cohorts = cohorts;
-        }
+        self.timetable.arrived(stream, hurry, now);
     }
 
     fn rang(&mut self, now: Nanos) {
-        for index in 0..self.cohorts.len() {
-            let Some(cohort) = &mut self.cohorts[index] else { continue };
-            if !cohort.watching || cohort.pending() == 0 {
-                continue;
-            }
-            if cohort.key.delay > 0 {
-                cohort.watching = false;
-                cohort.idle = 0;
-                let lane = Arc::clone(&cohort.lane);
-                self.unwatch_unless_needed(&lane);
-            }
-            self.schedule_at(index, now);
-        }
+        self.timetable.rang(now);
     }
 
     fn walk(&mut self, now: Nanos, refresh: &mut dyn FnMut(StreamKey) -> u32) {
         let until = now + TURN;
         let mut now = now;
-        while let Some(&Reverse((due, index))) = self.due.peek() {
-            if due > now || now > until {
-                break;
-            }
-            self.due.pop();
-            let Some(cohort) = self.cohorts[index].as_ref().filter(|c| c.due == Some(due)) else { continue };
+        while now <= until
+            && let Some(index) = self.timetable.take_due(now)
+        {
+            let Some(Some(cohort)) = self.cohorts.get(index) else { continue };
             let stream = cohort.stream;
             if refresh(stream) > 0 {
                 self.arrived(stream, false, now);
@@ -512,45 +382,15 @@ impl Outflow for Fanout {
     }
 
     fn next_due(&mut self) -> Option<Nanos> {
-        while let Some(&Reverse((due, index))) = self.due.peek() {
-            if self.cohorts[index].as_ref().is_some_and(|c| c.due == Some(due)) {
-                return Some(due);
-            }
-            self.due.pop();
-        }
-        None
+        self.timetable.next_due()
     }
 
     fn schedule(&self, stream: StreamKey) -> Schedule {
-        let Some(state) = self.streams.get(&stream) else { return Schedule::default() };
-        let mut moments: Vec<(Nanos, u8)> = Vec::new();
-        let mut immediate = false;
-        for cohort in state.cohorts.iter().filter_map(|&i| self.cohorts[i].as_ref()) {
-            immediate |= cohort.key.delay == 0 || cohort.key.paced;
-            let moment = (cohort.key.delay, cohort.slot);
-            if cohort.key.delay > 0 && !moments.contains(&moment) {
-                moments.push(moment);
-            }
-        }
-        let ticks = moments.iter().map(|(delay, _)| 1_000_000_000 / delay).sum::<Nanos>();
-        Schedule { immediate, ticks_per_second: ticks as u32 }
+        self.timetable.schedule(stream)
     }
 
     fn set_ticking(&mut self, stream: StreamKey, ticking: bool, now: Nanos) {
-        let state = self.streams.entry(stream).or_default();
-        state.ticking = ticking;
-        state.local = true;
-        if !ticking {
-            if state.cohorts.is_empty() {
-                self.streams.remove(&stream);
-            }
-            return;
-        }
-        for index in state.cohorts.clone() {
-            let Some(cohort) = &self.cohorts[index] else { continue };
-            let due = next_moment(cohort.key.delay, cohort.slot, now);
-            self.schedule_at(index, due);
-        }
+        self.timetable.set_ticking(stream, ticking, now);
     }
 
     fn finish(&mut self, now: Nanos) {
@@ -565,28 +405,12 @@ impl Outflow for Fanout {
     }
 }
 
-/// The next moment of a delay class after `now`: a quarter of D apart for the four slots, the same for all
-/// streams, so that one wake of the thread serves many.
-fn next_moment(delay: Nanos, slot: u8, now: Nanos) -> Nanos {
-    if delay == 0 {
-        return now;
-    }
-    let offset = delay / Nanos::from(SLOTS) * Nanos::from(slot);
-    (now.saturating_sub(offset) / delay + 1) * delay + offset
-}
-
 /// Outputs in a cohort at the most: 128 sends take about as long as the wake-up that they need.
 const COHORT: usize = 128;
-const SLOTS: u8 = 4;
-/// Waiting datagrams at which a cohort is walked before its moment: GSO gains little beyond.
-const FULL: u64 = 8;
 /// Messages per member in one flush.
 const RUNS: usize = 8;
-/// Walks that found nothing after which a distant lane has to ring.
-const IDLE_WALKS: u32 = 64;
 /// How long a walk goes on before commands and sockets get their turn.
 const TURN: Nanos = 5_000_000;
-const PACED_POLL: Nanos = 5_000_000;
 
 #[cfg(test)]
 mod tests;

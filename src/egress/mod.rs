@@ -1,11 +1,13 @@
-//! One driver per kind of output: datagrams of a lane enter, the network and files take them. Never sees ingest,
+//! One driver per kind of output: items of a lane enter, the network and files take them. Never sees ingest,
 //! and never waits: an output that cannot take its datagrams loses them and says so.
 
 mod cohort;
+mod connections;
 mod fanout;
 mod file;
 mod paced;
 
+pub use connections::{Command as ConnectionCommand, Connections, Farewell, LagPolicy, Link, LinkKey, Peer};
 pub use fanout::Fanout;
 pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorder};
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use crate::hub::{Lane, StreamKey};
 use crate::media::Nanos;
 use crate::net::SendOptions;
-use crate::telemetry::OutputStats;
+use crate::telemetry::{OutputStats, SessionId};
 
 /// Names an output; the same in every room.
 pub type OutputKey = u64;
@@ -92,6 +94,15 @@ pub enum NoticeKind {
     SmallerDatagrams(u8),
     /// A file is not written; its writer has ended.
     WriteFailed {
+        /// Why, in words.
+        reason: String,
+        /// Trying again may help.
+        retryable: bool,
+    },
+    /// A connection is over: the output's own, or that of a session.
+    Disconnected {
+        /// Whose.
+        session: Option<SessionId>,
         /// Why, in words.
         reason: String,
         /// Trying again may help.

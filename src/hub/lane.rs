@@ -1,23 +1,22 @@
-//! One representation of a stream in memory: datagrams enter once, many cursors read them. Bounded in bytes and
-//! time; the writer never waits for a reader.
+//! One representation of a stream in memory: items enter once, many cursors read them. Bounded in bytes and time; the
+//! writer never waits for a reader.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use crate::media::{Datagram, Nanos};
-use crate::net::Doorbell;
+use super::pulse::Pulse;
+use crate::media::{Datagram, Frame, Message, Nanos};
 
 /// How much a lane keeps: whichever bound is reached first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of payload.
     pub bytes: usize,
-    /// Age of the oldest datagram.
+    /// Age of the oldest item.
     pub age: Duration,
 }
 
@@ -27,25 +26,31 @@ impl Default for Bounds {
     }
 }
 
-/// A bounded ring of datagrams that many readers share. Positions count datagrams from 0 and never wrap.
+/// What a lane holds: cheap to clone, because its bytes are shared.
+pub trait Item: Clone + Send + Sync + 'static {
+    /// Bytes of payload that it keeps in memory.
+    fn length(&self) -> usize;
+
+    /// When it arrived.
+    fn arrival(&self) -> Nanos;
+}
+
+/// A bounded ring of items that many readers share. Positions count items from 0 and never wrap.
 #[derive(Debug)]
-pub struct Lane {
-    ring: RwLock<Ring>,
-    head: AtomicU64,
-    watchers: Mutex<Vec<Arc<Doorbell>>>,
-    watched: AtomicU64,
-    distant: AtomicU64,
+pub struct Lane<T = Datagram> {
+    ring: RwLock<Ring<T>>,
+    pulse: Arc<Pulse>,
 }
 
 /// The only one who writes to a lane.
 #[derive(Debug)]
-pub struct LaneWriter {
-    lane: Arc<Lane>,
+pub struct LaneWriter<T = Datagram> {
+    lane: Arc<Lane<T>>,
     bounds: Bounds,
     /// Where payload is copied to; datagrams are refcounted slices of it.
     block: BytesMut,
     /// Not yet visible to readers.
-    staged: Vec<Datagram>,
+    staged: Vec<T>,
     /// Random access points among the staged.
     staged_access: Vec<u64>,
     next: u64,
@@ -58,22 +63,16 @@ pub struct Cursor(pub u64);
 /// What one read gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Read {
-    /// Datagrams handed out.
+    /// Items handed out.
     pub taken: usize,
-    /// Datagrams that had left the ring before this reader came: it went on at a random access point.
+    /// Items that had left the ring before this reader came: it went on at a random access point.
     pub skipped: u64,
 }
 
-impl Lane {
+impl<T: Item> Lane<T> {
     /// An empty lane and its writer.
-    pub fn new(bounds: Bounds) -> (Arc<Self>, LaneWriter) {
-        let lane = Arc::new(Self {
-            ring: RwLock::new(Ring::default()),
-            head: AtomicU64::new(0),
-            watchers: Mutex::new(Vec::new()),
-            watched: AtomicU64::new(0),
-            distant: AtomicU64::new(0),
-        });
+    pub fn new(bounds: Bounds) -> (Arc<Self>, LaneWriter<T>) {
+        let lane = Arc::new(Self { ring: RwLock::new(Ring::default()), pulse: Arc::default() });
         let writer = LaneWriter {
             lane: Arc::clone(&lane),
             bounds,
@@ -85,9 +84,14 @@ impl Lane {
         (lane, writer)
     }
 
-    /// The position that the next datagram will have.
+    /// How far it is written, and who wants to know.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// The position that the next item will have.
     pub fn head(&self) -> u64 {
-        self.head.load(Ordering::SeqCst)
+        self.pulse.head()
     }
 
     /// A cursor that sees only what comes from now on.
@@ -101,15 +105,15 @@ impl Lane {
         ring.access.back().map(|&position| Cursor(position))
     }
 
-    /// Appends up to `most` datagrams from the cursor on to `out`, as long as `take` agrees, and moves the
+    /// Appends up to `most` items from the cursor on to `out`, as long as `take` agrees, and moves the
     /// cursor behind them. A reader that fell out of the ring goes on at the newest random access point, or at
     /// the head where there is none.
     pub fn read(
         &self,
         cursor: &mut Cursor,
         most: usize,
-        out: &mut Vec<Datagram>,
-        mut take: impl FnMut(&Datagram) -> bool,
+        out: &mut Vec<T>,
+        mut take: impl FnMut(&T) -> bool,
     ) -> Read {
         let mut read = Read::default();
         if cursor.0 >= self.head() {
@@ -121,64 +125,37 @@ impl Lane {
             read.skipped = to - cursor.0;
             cursor.0 = to;
         }
-        for datagram in ring.datagrams.range((cursor.0 - ring.first) as usize..).take(most) {
-            if !take(datagram) {
+        for item in ring.items.range((cursor.0 - ring.first) as usize..).take(most) {
+            if !take(item) {
                 break;
             }
-            out.push(datagram.clone());
+            out.push(item.clone());
             read.taken += 1;
         }
         cursor.0 += read.taken as u64;
         read
     }
 
-    /// The datagram at a position, if it is still in the ring (and was written).
-    pub fn at(&self, position: u64) -> Option<Datagram> {
+    /// The item at a position, if it is still in the ring (and was written).
+    pub fn at(&self, position: u64) -> Option<T> {
         let ring = self.ring.read();
         let index = position.checked_sub(ring.first)?;
-        ring.datagrams.get(usize::try_from(index).ok()?).cloned()
+        ring.items.get(usize::try_from(index).ok()?).cloned()
     }
 
-    /// The position of the oldest datagram that is still in the ring.
+    /// The position of the oldest item that is still in the ring.
     pub fn tail(&self) -> u64 {
         self.ring.read().first
     }
 
-    /// Rings `bell` at every write, for a shard that must not wait for its own clock. Look at the head once more
-    /// afterwards: what was written before is not rung for.
-    pub fn watch(&self, bell: &Arc<Doorbell>) {
-        let mut watchers = self.watchers.lock();
-        if !watchers.iter().any(|w| Arc::ptr_eq(w, bell)) {
-            watchers.push(Arc::clone(bell));
-        }
-        self.watched.store(watchers.len() as u64, Ordering::SeqCst);
-    }
-
-    /// Stops ringing.
-    pub fn unwatch(&self, bell: &Arc<Doorbell>) {
-        let mut watchers = self.watchers.lock();
-        watchers.retain(|w| !Arc::ptr_eq(w, bell));
-        self.watched.store(watchers.len() as u64, Ordering::SeqCst);
-    }
-
-    /// Whether a shard asked to be woken at every write.
-    pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::SeqCst) > 0
-    }
-
     /// Counts a reader on another shard than the writer's: its stream has to be polled often enough for it.
     pub fn add_distant_reader(&self) {
-        self.distant.fetch_add(1, Ordering::AcqRel);
+        self.pulse.add_distant_reader();
     }
 
     /// Takes one back.
     pub fn remove_distant_reader(&self) {
-        self.distant.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Whether a shard other than the writer's reads it.
-    pub fn has_distant_readers(&self) -> bool {
-        self.distant.load(Ordering::Acquire) > 0
+        self.pulse.remove_distant_reader();
     }
 
     /// Bytes held now.
@@ -187,25 +164,20 @@ impl Lane {
     }
 }
 
-impl LaneWriter {
+impl<T: Item> LaneWriter<T> {
     /// The lane that this writes to.
-    pub fn lane(&self) -> &Arc<Lane> {
+    pub fn lane(&self) -> &Arc<Lane<T>> {
         &self.lane
     }
 
-    /// The position that the next staged datagram gets.
+    /// The position that the next staged item gets.
     pub fn next_position(&self) -> u64 {
         self.next
     }
 
-    /// Copies a datagram into the ring's current block. Readers see it after `commit`.
-    pub fn stage(&mut self, payload: &[u8], arrival: Nanos, pcr: Option<u64>) {
-        if self.block.capacity() - self.block.len() < payload.len() {
-            self.block = BytesMut::with_capacity(BLOCK.max(payload.len()));
-        }
-        self.block.extend_from_slice(payload);
-        let bytes = self.block.split().freeze();
-        self.staged.push(Datagram { bytes, arrival, pcr });
+    /// Puts an item behind the others. Readers see it after `commit`.
+    pub fn push(&mut self, item: T) {
+        self.staged.push(item);
         self.next += 1;
     }
 
@@ -226,44 +198,88 @@ impl LaneWriter {
             None if self.staged.len() < STAGED_MOST => return false,
             None => self.lane.ring.write(),
         };
-        for datagram in self.staged.drain(..) {
-            ring.bytes += datagram.bytes.len();
-            ring.datagrams.push_back(datagram);
+        for item in self.staged.drain(..) {
+            ring.bytes += item.length();
+            ring.items.push_back(item);
         }
         ring.access.extend(self.staged_access.drain(..));
         ring.evict(self.bounds, now);
         drop(ring);
-        // Sequentially consistent with `watch`: either this sees the watcher, or the watcher sees this head.
-        self.lane.head.store(self.next, Ordering::SeqCst);
-        if self.lane.is_watched() {
-            self.lane.watchers.lock().iter().for_each(|bell| bell.ring());
-        }
+        self.lane.pulse.beat(self.next);
         true
     }
 }
 
-#[derive(Debug, Default)]
-struct Ring {
-    /// Position of the oldest datagram.
+impl LaneWriter {
+    /// Copies a datagram into the ring's current block. Readers see it after `commit`.
+    pub fn stage(&mut self, payload: &[u8], arrival: Nanos, pcr: Option<u64>) {
+        if self.block.capacity() - self.block.len() < payload.len() {
+            self.block = BytesMut::with_capacity(BLOCK.max(payload.len()));
+        }
+        self.block.extend_from_slice(payload);
+        let bytes = self.block.split().freeze();
+        self.push(Datagram { bytes, arrival, pcr });
+    }
+}
+
+impl Item for Datagram {
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn arrival(&self) -> Nanos {
+        self.arrival
+    }
+}
+
+impl Item for Frame {
+    fn length(&self) -> usize {
+        self.data.len()
+    }
+
+    fn arrival(&self) -> Nanos {
+        self.arrival
+    }
+}
+
+impl Item for Message {
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn arrival(&self) -> Nanos {
+        self.arrival
+    }
+}
+
+#[derive(Debug)]
+struct Ring<T> {
+    /// Position of the oldest item.
     first: u64,
-    datagrams: VecDeque<Datagram>,
+    items: VecDeque<T>,
     access: VecDeque<u64>,
     bytes: usize,
 }
 
-impl Ring {
+impl<T> Default for Ring<T> {
+    fn default() -> Self {
+        Self { first: 0, items: VecDeque::new(), access: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T: Item> Ring<T> {
     fn end(&self) -> u64 {
-        self.first + self.datagrams.len() as u64
+        self.first + self.items.len() as u64
     }
 
     fn evict(&mut self, bounds: Bounds, now: Nanos) {
         let oldest = now.saturating_sub(bounds.age.as_nanos() as u64);
-        while let Some(datagram) = self.datagrams.front() {
-            if self.bytes <= bounds.bytes && datagram.arrival >= oldest {
+        while let Some(item) = self.items.front() {
+            if self.bytes <= bounds.bytes && item.arrival() >= oldest {
                 break;
             }
-            self.bytes -= datagram.bytes.len();
-            self.datagrams.pop_front();
+            self.bytes -= item.length();
+            self.items.pop_front();
             self.first += 1;
         }
         while self.access.front().is_some_and(|&position| position < self.first) {
@@ -274,7 +290,7 @@ impl Ring {
 
 /// 64 KiB: 49 full datagrams, so that runs of one block are long and an idle stream holds little.
 const BLOCK: usize = 64 << 10;
-/// Datagrams that wait for a reader to let go before the writer waits for it after all.
+/// Items that wait for a reader to let go before the writer waits for it after all.
 const STAGED_MOST: usize = 4096;
 
 #[cfg(test)]
@@ -298,7 +314,7 @@ mod tests {
 
     #[test]
     fn readers_go_at_their_own_pace() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let (mut fast, mut slow) = (lane.live(), lane.live());
         fill(&mut writer, 0, 3, 0);
         assert_eq!(read(&lane, &mut fast, 10), (vec![0, 1, 2], 0));
@@ -311,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_lost_reader_goes_on_at_the_newest_random_access_point() {
-        let (lane, mut writer) = Lane::new(Bounds { bytes: 188 * 10, age: Duration::from_secs(8) });
+        let (lane, mut writer) = <Lane>::new(Bounds { bytes: 188 * 10, age: Duration::from_secs(8) });
         let mut cursor = lane.live();
         fill(&mut writer, 0, 12, 0);
         writer.mark_random_access(15);
@@ -327,7 +343,7 @@ mod tests {
 
     #[test]
     fn without_a_random_access_point_it_goes_on_at_the_head() {
-        let (lane, mut writer) = Lane::new(Bounds { bytes: 188 * 4, age: Duration::from_secs(8) });
+        let (lane, mut writer) = <Lane>::new(Bounds { bytes: 188 * 4, age: Duration::from_secs(8) });
         let mut cursor = lane.live();
         fill(&mut writer, 0, 9, 0);
         assert_eq!(read(&lane, &mut cursor, 2), (vec![], 9));
@@ -336,7 +352,7 @@ mod tests {
 
     #[test]
     fn old_datagrams_leave() {
-        let (lane, mut writer) = Lane::new(Bounds { bytes: 1 << 20, age: Duration::from_millis(100) });
+        let (lane, mut writer) = <Lane>::new(Bounds { bytes: 1 << 20, age: Duration::from_millis(100) });
         fill(&mut writer, 0, 5, 0);
         fill(&mut writer, 5, 1, 101 * MS);
         assert_eq!(lane.held_bytes(), 188);
@@ -344,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_writer_does_not_wait_for_a_reader() {
-        let (lane, mut writer) = Lane::new(Bounds::default());
+        let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut cursor = lane.live();
         let held = lane.ring.read();
         writer.stage(&[7; 188], 0, None);
@@ -356,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_pins_no_more_than_the_bound() {
-        let (lane, mut writer) = Lane::new(Bounds { bytes: 1 << 20, age: Duration::from_secs(8) });
+        let (lane, mut writer) = <Lane>::new(Bounds { bytes: 1 << 20, age: Duration::from_secs(8) });
         for round in 0..100 {
             fill(&mut writer, round * 100, 100, round * MS);
             assert!(lane.held_bytes() <= 1 << 20);
@@ -368,7 +384,7 @@ mod tests {
         fn every_datagram_is_read_once_or_counted_as_skipped(
             steps in proptest::collection::vec((0u64..40, 0usize..40, proptest::bool::ANY), 1..60)
         ) {
-            let (lane, mut writer) = Lane::new(Bounds { bytes: 188 * 64, age: Duration::from_secs(8) });
+            let (lane, mut writer) = <Lane>::new(Bounds { bytes: 188 * 64, age: Duration::from_secs(8) });
             let mut cursor = lane.live();
             let (mut written, mut got, mut skipped) = (0u64, 0u64, 0u64);
             for (writes, reads, key) in steps {

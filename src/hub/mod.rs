@@ -3,11 +3,13 @@
 
 mod feed;
 mod lane;
+mod pulse;
 mod shard;
 mod stream;
 mod timetable;
 
 pub use feed::{FeedReader, FeedWriter, feed};
-pub use lane::{Bounds, Cursor, Lane, LaneWriter, Read};
+pub use lane::{Bounds, Cursor, Item, Lane, LaneWriter, Read};
+pub use pulse::Pulse;
 pub use shard::{Command, Intake, Outflow, Polled, Schedule, Shard, ShardHandle, StreamKey, Tools, Wakes};
-pub use timetable::{Line, Timetable};
+pub use timetable::{Line, Pace, Timetable};

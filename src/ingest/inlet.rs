@@ -1,20 +1,21 @@
-//! A stream with its driver: what the driver hands over is framed, looked at and written to the native lane and to
-//! each derived one. Outlives its drivers.
+//! A stream with its driver: what the driver hands over is framed and goes through the stream's pipe. Outlives its
+//! drivers.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::{Driver, Notice};
-use crate::hub::{Intake, LaneWriter, Polled, Schedule, StreamKey, Tools};
+use super::pipe::Pipe;
+use super::{Driver, Fed, Notice};
+use crate::hub::{Bounds, Intake, LaneWriter, Polled, Schedule, StreamKey, Tools};
 use crate::inspect::InputHealth;
-use crate::media::{Nanos, PACKET};
-use crate::mux::Derived;
+use crate::media::{Nanos, Tracks};
+use crate::mux::{Derivation, Maker};
 use crate::net::clock;
 use crate::telemetry::{InputStats, Rate};
-use crate::wire::ts::{Analyzer, FilterSpec, Framer};
+use crate::wire::ts::Framer;
 
 /// One stream on its shard.
 pub struct Inlet {
@@ -47,28 +48,20 @@ pub enum Command {
     },
     /// Feed it no more; lanes and outputs stay.
     Detach,
-    /// Fill this lane with what the filter leaves.
-    Derive(FilterSpec, Box<LaneWriter>),
-    /// Stop filling it.
-    Forget(FilterSpec),
-}
-
-/// What happens to each framed datagram.
-struct Pipe {
-    writer: LaneWriter,
-    analyzer: Analyzer,
-    derived: Vec<Derived>,
-    stats: Arc<InputStats>,
-    polled: Polled,
-    last_arrival: Nanos,
+    /// Fill the lanes of this maker.
+    Derive(Derivation, Box<dyn Maker>),
+    /// Stop filling them.
+    Forget(Derivation),
 }
 
 impl Inlet {
     /// A stream that writes to `writer`'s lane, counts in `stats`, reports to `health` and tells its supervisor
     /// what happens through `notices` (dropped when that is full: the watchdog notices too).
+    /// The tracks are told to `tracks` as far as somebody needs frames; lanes of frames are as large as `bounds` say.
     pub fn new(
         key: StreamKey,
-        writer: LaneWriter,
+        (writer, bounds): (LaneWriter, Bounds),
+        tracks: watch::Sender<Arc<Tracks>>,
         stats: Arc<InputStats>,
         health: Arc<InputHealth>,
         notices: mpsc::Sender<Notice>,
@@ -79,14 +72,7 @@ impl Inlet {
             driver: None,
             framer: Framer::datagrams(),
             framed_before: (0, 0),
-            pipe: Pipe {
-                writer,
-                analyzer: Analyzer::new(),
-                derived: Vec::new(),
-                stats,
-                polled: Polled::default(),
-                last_arrival: 0,
-            },
+            pipe: Pipe::new(writer, bounds, tracks, stats),
             waiting_since: None,
             uncommitted: None,
             held_back: 0,
@@ -98,11 +84,7 @@ impl Inlet {
     }
 
     fn commit(&mut self, now: Nanos) {
-        let mut done = self.pipe.writer.commit(now);
-        for derived in &mut self.pipe.derived {
-            done &= derived.commit(now);
-        }
-        self.uncommitted = (!done).then_some(now);
+        self.uncommitted = (!self.pipe.commit(now)).then_some(now);
     }
 
     /// Lets go of the driver and of what it left unfinished.
@@ -125,11 +107,12 @@ impl Intake for Inlet {
         match command {
             Command::Attach { driver, attempt } => {
                 self.detach();
+                self.pipe.begin(false);
                 (self.driver, self.attempt) = (Some(driver), attempt);
             }
             Command::Detach => self.detach(),
-            Command::Derive(spec, writer) => self.pipe.derived.push(Derived::new(spec, *writer)),
-            Command::Forget(spec) => self.pipe.derived.retain(|d| *d.spec() != spec),
+            Command::Derive(derivation, maker) => self.pipe.derive(derivation, maker, now),
+            Command::Forget(derivation) => self.pipe.forget(&derivation),
         }
         self.commit(now);
     }
@@ -147,7 +130,18 @@ impl Intake for Inlet {
                 pipe.arrive(arrival);
                 framer.push(bytes, &mut |datagram| pipe.take(datagram, arrival));
             });
-            self.pipe.polled.more = more;
+            pipe.polled.more = more;
+            if let Some(media) = driver.media() {
+                media.take(|fed| match fed {
+                    Fed::Frames => pipe.begin(true),
+                    Fed::Datagrams => pipe.begin(false),
+                    Fed::Frame(frame) => pipe.take_frame(frame),
+                    Fed::Datagram(bytes, arrival) => {
+                        pipe.arrive(arrival);
+                        framer.push(&bytes, &mut |datagram| pipe.take(datagram, arrival));
+                    }
+                });
+            }
             if let Some(kind) = failed {
                 self.detach();
                 // Overflow policy: lost; the stall watchdog finds the silent stream.
@@ -167,19 +161,22 @@ impl Intake for Inlet {
 
     fn next_due(&self) -> Option<Nanos> {
         let driver = self.driver.as_ref().and_then(Driver::next_due);
-        let derived = self.pipe.derived.iter().filter_map(Derived::waiting_since).min();
-        let pack = [self.waiting_since, derived].into_iter().flatten().min().map(|since| since + PACK_WAIT);
+        let pack = [self.waiting_since, self.pipe.waiting_since()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|since| since + PACK_WAIT);
         let retry = self.uncommitted.map(|at| at + COMMIT_RETRY);
         [driver, pack, retry].into_iter().flatten().min()
     }
 
     fn demand(&self) -> Schedule {
-        let mut lanes = std::iter::once(&self.pipe.writer)
-            .chain(self.pipe.derived.iter().map(Derived::writer))
-            .map(LaneWriter::lane);
-        let immediate = lanes.clone().any(|lane| lane.is_watched());
-        let ticks_per_second = if lanes.any(|lane| lane.has_distant_readers()) { DISTANT_TICKS } else { 0 };
-        Schedule { immediate, ticks_per_second }
+        let (mut immediate, mut distant) = (false, false);
+        self.pipe.pulses(&mut |pulse| {
+            immediate |= pulse.is_watched();
+            distant |= pulse.has_distant_readers();
+        });
+        Schedule { immediate, ticks_per_second: if distant { DISTANT_TICKS } else { 0 } }
     }
 
     fn publish(&mut self, now: Nanos) {
@@ -190,8 +187,8 @@ impl Intake for Inlet {
         stats.resyncs.store(self.framed_before.1 + self.framer.resyncs(), Relaxed);
         if now - self.reported >= REPORT {
             self.reported = now;
-            let report = self.pipe.analyzer.report(now);
-            stats.continuity_errors.store(report.continuity_errors, Relaxed);
+            let report = self.pipe.report(now);
+            self.pipe.stats.continuity_errors.store(report.continuity_errors, Relaxed);
             self.health.report(report);
             if let Some(Driver::Udp(udp)) = &self.driver {
                 self.health.senders(udp.sender(), udp.foreign());
@@ -212,39 +209,10 @@ impl Inlet {
             self.framer.flush(&mut |datagram| pipe.take(datagram, arrival));
             self.waiting_since = None;
         }
-        let oldest = now.saturating_sub(PACK_WAIT);
-        pipe.derived.iter_mut().map(|derived| u32::from(derived.flush(oldest))).sum()
+        self.pipe.flush(now.saturating_sub(PACK_WAIT))
     }
 }
 
-impl Pipe {
-    fn arrive(&mut self, arrival: Nanos) {
-        if arrival.saturating_sub(self.last_arrival) > CLUSTER {
-            self.polled.clusters += 1;
-        }
-        self.last_arrival = arrival;
-        self.stats.datagrams.fetch_add(1, Relaxed);
-    }
-
-    fn take(&mut self, datagram: &[u8], arrival: Nanos) {
-        let position = self.writer.next_position();
-        let seen = self.analyzer.datagram(position, datagram, arrival);
-        self.writer.stage(datagram, arrival, seen.pcr);
-        if let Some(access) = seen.random_access {
-            self.writer.mark_random_access(access);
-        }
-        for derived in &mut self.derived {
-            derived.push(datagram, arrival);
-        }
-        self.polled.datagrams += 1;
-        let stats = &self.stats;
-        stats.packets.fetch_add((datagram.len() / PACKET) as u64, Relaxed);
-        stats.bytes.fetch_add(datagram.len() as u64, Relaxed);
-    }
-}
-
-/// Datagrams less than this apart arrived together.
-const CLUSTER: Nanos = 1_000_000;
 /// How long packets wait for their datagram to fill.
 const PACK_WAIT: Nanos = 10_000_000;
 const COMMIT_RETRY: Nanos = 200_000;

@@ -1,8 +1,10 @@
-//! One driver per kind of source: bytes from sockets and files enter, datagrams in the stream's lanes leave. Never
-//! sees egress, never waits for an output.
+//! One driver per kind of source: bytes from sockets and files, or frames that a session received, enter; what is in the
+//! stream's lanes leaves. Never sees egress, never waits for an output.
 
 mod file;
 mod inlet;
+mod pipe;
+mod splice;
 mod udp;
 
 pub use file::{FileDriver, FileError};
@@ -11,8 +13,10 @@ pub use udp::{SenderRule, UdpDriver};
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use bytes::Bytes;
+
 use crate::hub::{FeedReader, StreamKey, Tools};
-use crate::media::Nanos;
+use crate::media::{Frame, Nanos};
 use crate::telemetry::InputStats;
 
 /// What a driver hands its stream: bytes of one datagram (or the next bytes of a file) and their arrival.
@@ -26,6 +30,21 @@ pub enum Driver {
     File(Box<FileDriver>),
     /// What a session receives for it elsewhere.
     Fed(FeedReader),
+    /// The same, of sessions that may give access units.
+    Media(FeedReader<Fed>),
+}
+
+/// What a session hands over that may give access units or datagrams.
+#[derive(Debug, Clone)]
+pub enum Fed {
+    /// A source begins that gives access units: their times have nothing to do with those before.
+    Frames,
+    /// A source begins that gives transport packets.
+    Datagrams,
+    /// An access unit.
+    Frame(Frame),
+    /// Transport packets, and when they arrived.
+    Datagram(Bytes, Nanos),
 }
 
 /// Something that the stream's supervisor has to know.
@@ -59,10 +78,12 @@ impl Driver {
             Self::Udp(udp) => Some(udp.socket()),
             Self::File(_) => None,
             Self::Fed(reader) => Some(reader.as_fd()),
+            Self::Media(reader) => Some(reader.as_fd()),
         }
     }
 
-    /// Hands over what is there, and says what went wrong and whether there is more.
+    /// Hands over the bytes that are there, and says what went wrong and whether there is more. Where there may be
+    /// access units, everything is taken from [`Driver::media`].
     pub fn poll(
         &mut self,
         tools: &mut Tools,
@@ -74,9 +95,18 @@ impl Driver {
             Self::Udp(udp) => udp.poll(tools, now, stats, feed),
             Self::File(file) => (file.poll(now, feed), false),
             Self::Fed(reader) => {
-                reader.take(|bytes, arrival| feed(&bytes, arrival));
+                reader.take(|(bytes, arrival)| feed(&bytes, arrival));
                 (None, false)
             }
+            Self::Media(_) => (None, false),
+        }
+    }
+
+    /// Where what it has is, if that may be access units.
+    pub fn media(&self) -> Option<&FeedReader<Fed>> {
+        match self {
+            Self::Media(reader) => Some(reader),
+            _ => None,
         }
     }
 
@@ -84,7 +114,7 @@ impl Driver {
         match self {
             Self::Udp(udp) => udp.next_due(),
             Self::File(file) => file.next_due(),
-            Self::Fed(_) => None,
+            Self::Fed(_) | Self::Media(_) => None,
         }
     }
 }

@@ -2,11 +2,13 @@
 //! Holds no policy.
 
 mod frame;
+mod message;
 mod track;
 
 use bytes::Bytes;
 
 pub use frame::{Frame, TICKS_PER_SECOND, Ticks};
+pub use message::Message;
 pub use track::{AudioFormat, Codec, Kind, Setup, Track, TrackId, Tracks};
 
 /// Nanoseconds on the shard's monotonic clock (`CLOCK_MONOTONIC`).

@@ -1,94 +1,73 @@
-//! Makes derived lanes: datagrams of a native lane enter, filtered ones leave, once per distinct filter and shared
+//! Makes derived lanes: datagrams and frames of a stream enter, another representation of it leaves, made once and shared
 //! by all its readers. Never touches the native lane.
 
-use crate::hub::LaneWriter;
-use crate::media::{Nanos, PACKET};
-use crate::wire::ts::{Analyzer, Fill, Filter, FilterSpec};
+mod filtered;
+mod stub;
+pub use stub::{Demuxer, Muxer};
 
-/// A `ts` lane with some packets taken out.
-pub struct Derived {
-    spec: FilterSpec,
-    filter: Filter,
-    analyzer: Analyzer,
-    writer: LaneWriter,
-    /// Packets that wait until they fill a datagram (only where packets are removed).
-    pack: Vec<u8>,
-    pack_arrival: Nanos,
+pub use filtered::Filtered;
+
+use std::sync::Arc;
+
+use crate::hub::{Bounds, Lane, Pulse};
+use crate::media::{Frame, Message, Nanos};
+use crate::wire::ts::FilterSpec;
+
+/// What is made, and how: lanes of equal derivation are one lane.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Derivation {
+    /// Transport packets, some of them taken out.
+    Filtered(FilterSpec),
 }
 
-impl Derived {
-    /// Fills `writer`'s lane with what `spec` leaves of a stream.
-    pub fn new(spec: FilterSpec, writer: LaneWriter) -> Self {
-        Self {
-            filter: Filter::new(spec.clone()),
-            spec,
-            analyzer: Analyzer::new(),
-            writer,
-            pack: Vec::new(),
-            pack_arrival: 0,
-        }
-    }
+/// The lane that comes of a derivation.
+#[derive(Debug, Clone)]
+pub enum Product {
+    /// Datagrams of transport packets.
+    Datagrams(Arc<Lane>),
+    /// Messages of a byte stream protocol.
+    Messages(Arc<Lane<Message>>),
+}
 
-    /// What it leaves of the stream.
-    pub fn spec(&self) -> &FilterSpec {
-        &self.spec
-    }
-
-    /// The lane's writer.
-    pub fn writer(&self) -> &LaneWriter {
-        &self.writer
-    }
-
-    /// Takes a datagram of the native lane in. Readers see the result after `commit`.
-    pub fn push(&mut self, datagram: &[u8], arrival: Nanos) {
-        if self.pack.is_empty() {
-            self.pack_arrival = arrival;
-        }
-        self.filter.push(datagram, &mut self.pack);
-        match self.spec.fill {
-            // One datagram for one: the boundaries and the bit rate stay as they are.
-            Fill::Null => self.stage(self.pack.len()),
-            Fill::Remove => {
-                while self.pack.len() >= FULL {
-                    self.stage(FULL);
-                    self.pack_arrival = arrival;
-                }
+impl Derivation {
+    /// A lane of its own, and what fills it.
+    pub fn open(&self, bounds: Bounds) -> (Product, Box<dyn Maker>) {
+        match self {
+            Self::Filtered(spec) => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Datagrams(lane), Box::new(Filtered::new(spec.clone(), writer)))
             }
         }
     }
+}
 
-    /// Sends an unfilled datagram on that has waited since before `oldest`, and answers whether there was one.
-    pub fn flush(&mut self, oldest: Nanos) -> bool {
-        let late = !self.pack.is_empty() && self.pack_arrival < oldest;
-        if late {
-            self.stage(self.pack.len());
-        }
-        late
+/// Fills one derived lane (or several that belong together). Lives on the shard of its stream.
+pub trait Maker: Send {
+    /// Takes a datagram of the `ts` lane in. Readers see the result after `commit`.
+    fn datagram(&mut self, _datagram: &[u8], _arrival: Nanos) {}
+
+    /// Whether it is made of frames, and not of datagrams.
+    fn wants_frames(&self) -> bool {
+        false
     }
 
-    /// Since when packets wait for their datagram to fill.
-    pub fn waiting_since(&self) -> Option<Nanos> {
-        (!self.pack.is_empty()).then_some(self.pack_arrival)
+    /// Takes an access unit in, in decoding order of its track. When the maker begins, it is given those since the
+    /// newest random access point.
+    fn frame(&mut self, _frame: &Frame) {}
+
+    /// Sends on what has waited for company since before `oldest`; how many items that were.
+    fn flush(&mut self, _oldest: Nanos) -> u32 {
+        0
+    }
+
+    /// Since when something waits for company.
+    fn waiting_since(&self) -> Option<Nanos> {
+        None
     }
 
     /// Shows readers what was made; `false` = try again.
-    pub fn commit(&mut self, now: Nanos) -> bool {
-        self.writer.commit(now)
-    }
+    fn commit(&mut self, now: Nanos) -> bool;
 
-    fn stage(&mut self, length: usize) {
-        if length == 0 {
-            return;
-        }
-        let datagram = &self.pack[..length];
-        let position = self.writer.next_position();
-        let seen = self.analyzer.datagram(position, datagram, self.pack_arrival);
-        self.writer.stage(datagram, self.pack_arrival, seen.pcr);
-        if let Some(access) = seen.random_access {
-            self.writer.mark_random_access(access);
-        }
-        self.pack.drain(..length);
-    }
+    /// Calls `each` with the pulse of every lane that it fills.
+    fn pulses(&self, each: &mut dyn FnMut(&Pulse));
 }
-
-const FULL: usize = 7 * PACKET;

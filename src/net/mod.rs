@@ -1,9 +1,10 @@
-//! Sockets: addresses and bytes enter, datagrams and kernel facts leave. Batched UDP, multicast, routes, the
-//! shard's poller and the clock. Knows no protocol above UDP. The home of `unsafe`.
+//! Sockets: addresses and bytes enter, datagrams, byte streams and kernel facts leave. Batched UDP, multicast, routes,
+//! TCP and TLS, the shard's poller and the clock. Knows no protocol above those. The home of `unsafe`.
 
 #![allow(unsafe_code, reason = "system calls; every block says why it is sound")]
 
 mod address;
+mod bytes;
 pub mod clock;
 mod errqueue;
 mod interface;
@@ -17,7 +18,9 @@ mod route;
 mod send;
 mod socket;
 mod thread;
+mod tls;
 
+pub use bytes::{ByteStream, TcpInfo};
 pub use errqueue::{Icmp, PathError};
 pub use interface::{Interface, InterfaceError, interface_index};
 pub use limits::raise_open_files;
@@ -30,3 +33,4 @@ pub use route::{Route, RouteError, neighbour_limit, route_to};
 pub use send::{Batch, Failure, MAX_SEGMENTS, SendSocket, Sent};
 pub use socket::{PortOptions, ReceiveOptions, SendOptions, SocketError, UdpReceiver, bind_receiver};
 pub use thread::pin_to_core;
+pub use tls::{TlsError, Trust, accept_tls, client_config, connect_tls, server_config};

@@ -144,6 +144,7 @@ mod tests {
             stall_after: Some(Duration::from_secs(3)),
             redial_on_stall: false,
             serves: false,
+            hold: None,
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Machine {
     moved: Nanos,
     /// When to dial, while nothing is connected.
     retry_at: Option<Nanos>,
+    /// It was closed for want of a source, and is dialled when there is one.
+    parked: bool,
     reason: Cow<'static, str>,
     last_error: Option<Box<str>>,
 }
@@ -58,6 +60,9 @@ pub struct Policy {
     pub redial_on_stall: bool,
     /// Output: peers dial in, and while none reads it is `Idle`.
     pub serves: bool,
+    /// Output: a connection without a source is kept so long, then closed, and made again when there is one. `None` =
+    /// kept for ever.
+    pub hold: Option<Duration>,
 }
 
 /// What is supervised.
@@ -145,6 +150,7 @@ impl Machine {
             started_at: None,
             moved: now,
             retry_at: None,
+            parked: false,
             reason: Cow::Borrowed(""),
             last_error: None,
         }
@@ -174,6 +180,9 @@ impl Machine {
         match self.link {
             Link::Down => self.retry_at,
             Link::Dialing => None,
+            Link::Up { .. } if self.state == State::Starved => {
+                self.policy.hold.map(|hold| self.moved.saturating_add(nanos(hold)))
+            }
             Link::Up { .. } => {
                 let watched = match self.state {
                     State::Live | State::Sending => true,
@@ -237,6 +246,7 @@ impl Machine {
         self.desired = Desired::Stopped;
         let action = self.close();
         self.retry_at = None;
+        self.parked = false;
         self.enter(State::Idle, "", now);
         action
     }
@@ -318,6 +328,9 @@ impl Machine {
             self.moved = now;
             if matches!(self.link, Link::Up { .. }) {
                 self.carry(false, now);
+            } else if source && std::mem::take(&mut self.parked) {
+                self.enter(State::Connecting, "", now);
+                return self.dial();
             }
         }
         None
@@ -334,6 +347,11 @@ impl Machine {
                 self.enter(State::Connecting, "", now);
             }
             return self.dial();
+        }
+        if self.state == State::Starved {
+            self.parked = true;
+            self.enter(State::Idle, "closed until the input has something to send", now);
+            return self.close();
         }
         if self.policy.serves && matches!(self.state, State::Live | State::Connecting) {
             self.enter(State::Idle, UNREAD, now);
@@ -384,6 +402,7 @@ impl Machine {
 
     fn dial(&mut self) -> Option<Action> {
         self.retry_at = None;
+        self.parked = false;
         self.link = Link::Dialing;
         self.attempt = Attempt(self.attempt.0.wrapping_add(1));
         Some(Action::Dial(self.attempt))
@@ -447,6 +466,7 @@ mod tests {
             stall_after: Some(Duration::from_secs(3)),
             redial_on_stall: false,
             serves: false,
+            hold: None,
         }
     }
 
@@ -801,7 +821,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert!(size_of::<Machine>() <= 200, "{} bytes", size_of::<Machine>());
+        assert!(size_of::<Machine>() <= 208, "{} bytes", size_of::<Machine>());
     }
 
     /// One step of the world: an event, and how much time passes before it.
@@ -810,8 +830,13 @@ mod tests {
     }
 
     fn policies() -> impl Strategy<Value = Policy> {
-        (any::<(bool, bool, bool, bool, bool, bool)>(), 0u32..4, 0u64..8, 0.0..=1.0f64).prop_map(
-            |((input, auto_reconnect, redial_on_stall, slow, stalls, serves), max_attempts, base, jitter)| {
+        (any::<(bool, bool, bool, bool, bool, bool, bool)>(), 0u32..4, 0u64..8, 0.0..=1.0f64).prop_map(
+            |(
+                (input, auto_reconnect, redial_on_stall, slow, stalls, serves, held),
+                max_attempts,
+                base,
+                jitter,
+            )| {
                 Policy {
                     role: if input { Role::Input } else { Role::Output },
                     backoff: Backoff::new(Duration::from_secs(base), Duration::from_secs(30), jitter)
@@ -822,9 +847,41 @@ mod tests {
                     stall_after: stalls.then_some(Duration::from_secs(3)),
                     redial_on_stall,
                     serves,
+                    hold: held.then_some(Duration::from_secs(30)),
                 }
             },
         )
+    }
+
+    #[test]
+    fn a_held_connection_is_closed_in_the_end_and_made_again_when_the_source_is_back() {
+        let mut rig = Rig::new(Policy { hold: Some(Duration::from_secs(30)), ..policy(Role::Output) });
+        let _ = rig.send(Event::Start);
+        let _ = rig.send(Event::SourceBack);
+        let _ = rig.connected(true);
+        let _ = rig.send(Event::Flowing);
+        rig.is(State::Live);
+        let _ = rig.send(Event::SourceGone);
+        rig.wait(29);
+        assert_eq!(rig.send(Event::SourceBack), None, "the same connection goes on");
+        let _ = rig.send(Event::Flowing);
+        rig.is(State::Live);
+        let first = rig.machine.attempt;
+        let _ = rig.send(Event::SourceGone);
+        rig.is(State::Starved);
+        assert_eq!(rig.sleep(), (30, Some(Action::Close(first))));
+        rig.is(State::Idle);
+        assert_eq!((rig.machine.attempt(), rig.machine.deadline()), (None, None));
+        let Some(Action::Dial(second)) = rig.send(Event::SourceBack) else { panic!("it is not dialled") };
+        assert_ne!(first, second);
+        rig.is(State::Connecting);
+        // Stopped by hand it stays so.
+        let _ = rig.send(Event::SourceGone);
+        let _ = rig.connected(true);
+        let _ = rig.sleep();
+        let _ = rig.send(Event::Stop);
+        assert_eq!(rig.send(Event::SourceBack), None);
+        rig.is(State::Idle);
     }
 
     proptest! {

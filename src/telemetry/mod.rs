@@ -1,14 +1,15 @@
 //! States, counters and events that every room fills and `control` reads. Imports no other room.
 
 mod event;
+mod flow;
+mod session;
 mod srt;
 mod state;
 mod stats;
 
 pub use event::{Event, EventRing, Level};
-pub use srt::{
-    Connection, Encryption, EncryptionCell, Session, SessionId, SessionList, SessionsFull, Spread, SrtStats,
-    VersionCell,
-};
+pub use flow::FlowStats;
+pub use session::{Connection, Link, Session, SessionId, SessionList, SessionsFull, next_session};
+pub use srt::{Encryption, EncryptionCell, Spread, SrtStats, VersionCell};
 pub use state::{Desired, State, Status};
 pub use stats::{InputStats, OutputStats, Rate, ShardStats};

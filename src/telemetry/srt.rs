@@ -1,13 +1,8 @@
-//! Counters and gauges of SRT connections, and the list of peers that dialled in. Filled by the thread that moves
-//! the packets, read by control; a lock is held for a few instructions only.
+//! Counters and gauges of SRT connections. Filled by the thread that moves the packets, read by control.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
 /// One SRT connection, seen from our end. A connection carries data one way: an output sends, an input receives.
@@ -197,207 +192,22 @@ impl Serialize for VersionCell {
     }
 }
 
-/// The connection of an object that has at most one: an output or input that dials, or an input's publisher.
-#[derive(Debug, Default)]
-pub struct Connection(Mutex<Option<Arc<SrtStats>>>);
-
-impl Connection {
-    /// Shows a new connection in place of the last, and returns its counters.
-    pub fn open(&self) -> Arc<SrtStats> {
-        let stats = Arc::new(SrtStats::default());
-        self.show(Some(stats.clone()));
-        stats
-    }
-
-    /// Shows these counters, such as those of a [`Session`]; `None` = not connected.
-    pub fn show(&self, stats: Option<Arc<SrtStats>>) {
-        *self.0.lock() = stats;
-    }
-
-    /// The counters of the connection there is.
-    pub fn stats(&self) -> Option<Arc<SrtStats>> {
-        self.0.lock().clone()
-    }
-}
-
-impl Serialize for Connection {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.stats().as_deref().serialize(serializer)
-    }
-}
-
-/// Number of a session; counts over the whole process and is never used again.
-pub type SessionId = u64;
-
-/// A peer that dialled in: a reader of an output, a publisher of an input.
-#[derive(Debug)]
-pub struct Session {
-    /// Its number.
-    pub id: SessionId,
-    /// Where it dialled from.
-    pub peer: SocketAddr,
-    /// The user it gave.
-    pub user: Option<Box<str>>,
-    /// What it asked for, as it wrote it, without a password.
-    pub stream_id: Box<str>,
-    /// The API's word for how it speaks to us, such as `srt_listener`.
-    pub protocol: &'static str,
-    /// When it was let in.
-    pub since: SystemTime,
-    /// What is known of its connection.
-    pub stats: Arc<SrtStats>,
-    kicked: AtomicBool,
-}
-
-impl Session {
-    /// A session that begins, with counters of its own.
-    pub fn new(
-        id: SessionId,
-        peer: SocketAddr,
-        user: Option<Box<str>>,
-        stream_id: Box<str>,
-        protocol: &'static str,
-        since: SystemTime,
-    ) -> Self {
-        Self {
-            id,
-            peer,
-            user,
-            stream_id,
-            protocol,
-            since,
-            stats: Arc::default(),
-            kicked: AtomicBool::new(false),
-        }
-    }
-
-    /// Asks for its end. The thread that owns it looks often, ends it, and takes it off its list.
-    pub fn kick(&self) {
-        self.kicked.store(true, Relaxed);
-    }
-
-    /// Whether somebody asked for its end.
-    pub fn is_kicked(&self) -> bool {
-        self.kicked.load(Relaxed)
-    }
-}
-
-/// The sessions of one input or output, oldest first. Costs no memory while it is empty.
-#[derive(Debug, Default)]
-pub struct SessionList(Mutex<Vec<Arc<Session>>>);
-
-/// There are as many sessions as there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("all {0} sessions are taken")]
-pub struct SessionsFull(
-    /// How many there may be.
-    pub usize,
-);
-
-impl SessionList {
-    /// Adds a session, unless `max` are there already.
-    pub fn add(&self, session: Session, max: usize) -> Result<Arc<Session>, SessionsFull> {
-        let session = Arc::new(session);
-        let mut sessions = self.0.lock();
-        if sessions.len() >= max {
-            return Err(SessionsFull(max));
-        }
-        sessions.push(session.clone());
-        Ok(session)
-    }
-
-    /// Takes a session off; the last one gives the memory back.
-    pub fn remove(&self, id: SessionId) -> Option<Arc<Session>> {
-        let mut sessions = self.0.lock();
-        let index = sessions.iter().position(|session| session.id == id)?;
-        let session = sessions.remove(index);
-        if sessions.is_empty() {
-            *sessions = Vec::new();
-        }
-        Some(session)
-    }
-
-    /// Asks for the end of a session. `false` = there is none of that number.
-    pub fn kick(&self, id: SessionId) -> bool {
-        let sessions = self.0.lock();
-        let session = sessions.iter().find(|session| session.id == id);
-        session.inspect(|session| session.kick()).is_some()
-    }
-
-    /// Every session, oldest first.
-    pub fn all(&self) -> Vec<Arc<Session>> {
-        self.0.lock().clone()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.lock().len()
-    }
-
-    /// There are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Serialize for SessionList {
-    /// How many there are: who they are is told where it is asked for.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.len().serialize(serializer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn session(id: SessionId) -> Session {
-        let peer = ([192, 0, 2, 1], 9000).into();
-        Session::new(id, peer, None, "read:a".into(), "srt_listener", SystemTime::UNIX_EPOCH)
-    }
-
-    #[test]
-    fn a_list_is_bounded_and_gives_its_memory_back() {
-        let list = SessionList::default();
-        for id in 1..=3 {
-            assert_eq!(list.add(session(id), 3).unwrap().id, id);
-        }
-        assert_eq!(list.add(session(4), 3).unwrap_err(), SessionsFull(3));
-        assert_eq!(list.remove(2).unwrap().id, 2);
-        assert!(list.remove(2).is_none());
-        assert_eq!(list.add(session(5), 3).unwrap().id, 5);
-        assert_eq!(list.all().iter().map(|s| s.id).collect::<Vec<_>>(), [1, 3, 5]);
-        for id in [1, 3, 5] {
-            list.remove(id).unwrap();
-        }
-        assert!(list.is_empty() && list.0.lock().capacity() == 0);
-    }
-
-    #[test]
-    fn a_kick_reaches_the_one_that_is_meant() {
-        let list = SessionList::default();
-        let (first, second) = (list.add(session(1), 9).unwrap(), list.add(session(2), 9).unwrap());
-        assert!(list.kick(2) && !list.kick(3));
-        assert!(!first.is_kicked() && second.is_kicked());
-        assert_eq!(list.len(), 2, "who owns it takes it off");
-    }
-
     #[test]
     fn stats_are_small_and_readable() {
         assert!(size_of::<SrtStats>() <= 256, "{}", size_of::<SrtStats>());
-        let connection = Connection::default();
-        assert_eq!(serde_json::to_value(&connection).unwrap(), serde_json::Value::Null);
-        let stats = connection.open();
+        let stats = SrtStats::default();
         stats.rtt_us.set(40_000, 39_000, 41_000, 52_000);
         stats.encryption.store(Encryption::Aes256Gcm);
         stats.peer_version.store(0x0001_0503);
-        let shown = serde_json::to_value(&connection).unwrap();
+        let shown = serde_json::to_value(&stats).unwrap();
         assert_eq!(shown["rtt_us"]["max"], 52_000);
         assert_eq!((&shown["encryption"], &shown["peer_version"]), (&"aes_256_gcm".into(), &"1.5.3".into()));
         stats.peer_version.store(0);
-        assert!(serde_json::to_value(&*stats).unwrap()["peer_version"].is_null());
-        connection.show(None);
-        assert!(connection.stats().is_none());
+        assert!(serde_json::to_value(&stats).unwrap()["peer_version"].is_null());
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-use super::srt::{Connection, SessionList};
+use super::flow::FlowStats;
+use super::session::{Connection, SessionList};
+use super::srt::SrtStats;
 
 /// What one input received. Written by the shard that owns it.
 #[derive(Debug, Default, Serialize)]
@@ -42,7 +44,9 @@ pub struct InputStats {
     /// Receive buffer granted by the kernel, in bytes.
     pub rcvbuf_granted: AtomicU64,
     /// The SRT connection it receives from: the one it dialled, or its publisher's.
-    pub srt: Connection,
+    pub srt: Connection<SrtStats>,
+    /// The RTSP or RTMP connection it receives from: the one it dialled, or its publisher's.
+    pub flow: Connection<FlowStats>,
     /// Peers that dialled in to publish.
     pub sessions: SessionList,
 }
@@ -73,7 +77,9 @@ pub struct OutputStats {
     /// Transport packets per datagram when the path forced fewer than the lane has; 0 = as the lane.
     pub packets_per_datagram: AtomicU64,
     /// The SRT connection it dialled; an output that serves has sessions instead.
-    pub srt: Connection,
+    pub srt: Connection<SrtStats>,
+    /// The RTSP or RTMP connection it dialled; an output that serves has sessions instead.
+    pub flow: Connection<FlowStats>,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
 }

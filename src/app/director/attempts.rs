@@ -11,6 +11,7 @@ use crate::app::sessions::{self, Meeting};
 use crate::app::streams::Sink;
 use crate::control::OutputCard;
 use crate::egress::FileTarget;
+use crate::mux::Derivation;
 use crate::net::{self, Route};
 use crate::store::{FileOutput, InputId, InputUrl, OutputId, OutputUrl};
 use crate::supervise::{Attempt, Class, Event, Grant};
@@ -37,6 +38,8 @@ impl Director {
                     let outcome = origin.map(|origin| match origin {
                         Origin::Source(source) => Made::Source(source),
                         Origin::Sessions(plan) => Made::Sessions(plan, None),
+                        Origin::Feeder(feeder) => Made::Feeder(feeder),
+                        Origin::Place(place) => Made::Place(place),
                     });
                     Dialled { id, attempt, outcome }
                 })
@@ -88,9 +91,9 @@ impl Director {
         let outcome = outcome.map_err(|error| (error.class(), error.to_string()));
         let connected = outcome.and_then(|made| self.connect(id, attempt, made));
         match connected {
-            Ok(true) => self.tell(id, Event::Connected { attempt, answering: false }),
+            Ok(Some(answering)) => self.tell(id, Event::Connected { attempt, answering }),
             // Its port tells when the peer has answered.
-            Ok(false) => {}
+            Ok(None) => {}
             Err((class, reason)) => {
                 self.log(id, Level::Error, reason.clone());
                 self.tell(id, Event::Failed { attempt, class, reason });
@@ -98,10 +101,20 @@ impl Director {
         }
     }
 
-    /// Puts what an attempt made to work; `false` while a peer has to answer first.
-    pub(super) fn connect(&mut self, id: Id, attempt: Attempt, made: Made) -> Result<bool, (Class, String)> {
+    /// Puts what an attempt made to work; whether its peer acknowledges what it gets, or `None` while a peer has to
+    /// answer first.
+    pub(super) fn connect(
+        &mut self,
+        id: Id,
+        attempt: Attempt,
+        made: Made,
+    ) -> Result<Option<bool>, (Class, String)> {
         let retry = |error: &dyn std::fmt::Display| (Class::Retry, error.to_string());
-        let ready = !matches!(made, Made::Sessions(..));
+        let ready = match made {
+            Made::Sessions(..) => None,
+            Made::Place(..) | Made::Connection(..) => Some(true),
+            _ => Some(false),
+        };
         let done = match (id, made) {
             (Id::Input(input), Made::Sessions(plan, _)) => {
                 let Some(card) = self.board.input(input) else {
@@ -128,7 +141,7 @@ impl Director {
                     .attach(
                         output,
                         input,
-                        srt.transform.clone(),
+                        srt.transform.clone().map(Derivation::Filtered),
                         Sink::Session { plan, attempt, delay, stats },
                     )
                     .map_err(|e| retry(&e))
@@ -140,7 +153,8 @@ impl Director {
                 self.streams.feed(input, source.driver, attempt.number()).map_err(|e| retry(&e))
             }
             (Id::Output(input, output), Made::Way(way)) => {
-                let filter = self.store.output(input, output).and_then(|spec| transform(&spec.url).cloned());
+                let spec = self.store.output(input, output);
+                let filter = spec.and_then(|spec| transform(&spec.url).cloned()).map(Derivation::Filtered);
                 self.count_neighbour(output, way.route, way.target.destination.ip());
                 let sink = Sink::Datagrams(Box::new(way.target));
                 self.streams.attach(output, input, filter, sink).map_err(|e| retry(&e))
@@ -155,10 +169,16 @@ impl Director {
                     return Err((Class::Bug, DialError::Broken.to_string()));
                 };
                 let target = self.file_target(output, attempt, file, &card);
-                let filter = file.transform.clone();
+                let filter = file.transform.clone().map(Derivation::Filtered);
                 self.streams
                     .attach(output, input, filter, Sink::File(Box::new(target)))
                     .map_err(|e| retry(&e))
+            }
+            (Id::Input(input), Made::Feeder(feeder)) => self.start_feeder(input, attempt, feeder),
+            (Id::Input(input), Made::Place(place)) => self.let_publish(input, attempt, place),
+            (Id::Output(input, output), Made::Place(place)) => self.let_read(input, output, attempt, place),
+            (Id::Output(input, output), Made::Connection(connected)) => {
+                self.start_connection(input, output, attempt, *connected)
             }
             _ => Err((Class::Bug, DialError::Broken.to_string())),
         };
@@ -187,8 +207,12 @@ impl Director {
         if self.under_way.get(&id).is_some_and(|u| u.attempt == attempt) {
             self.give_up(id);
         }
+        self.close_door(id);
         match id {
-            Id::Input(input) => self.streams.starve(input),
+            Id::Input(input) => {
+                self.readers.remove(&input);
+                self.streams.starve(input);
+            }
             Id::Output(_, output) => {
                 self.streams.detach(output);
                 self.neighbours.leave(output);

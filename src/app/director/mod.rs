@@ -2,6 +2,7 @@
 //! and the board leave. Never waits for a dial or a shard.
 
 mod attempts;
+mod connections;
 mod view;
 
 use std::collections::HashMap;
@@ -9,10 +10,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::dial::{DialError, Source, Way};
+use super::dial::{Connected, DialError, Place, Source, Way};
+use super::feeders::{Feeder, Task};
+use super::servers::{self, Server, Servers};
 use super::sessions::Plan;
 use super::streams::Streams;
 use crate::config::Config;
@@ -30,7 +34,7 @@ use crate::telemetry::{Desired, Level};
 use crate::wire::srt::handshake::CookieSecret;
 
 /// What the configuration says where a url is silent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Defaults {
     pub(super) policy: Arc<HostPolicy>,
     pub(super) roots: Arc<Roots>,
@@ -44,6 +48,8 @@ pub struct Defaults {
     pub(super) max_sessions: usize,
     /// The secret of SYN cookies on SRT ports.
     pub(super) cookie: CookieSecret,
+    /// TCP ports that inputs and outputs share.
+    pub(super) servers: Arc<Servers>,
 }
 
 /// An input or output.
@@ -69,6 +75,13 @@ pub(super) struct Director {
     pub(super) neighbours: Neighbours,
     pub(super) inputs: HashMap<InputId, SeenInput>,
     pub(super) outputs: HashMap<OutputId, SeenOutput>,
+    /// Where tasks run that receive.
+    pub(super) media: Handle,
+    pub(super) ingest_notices: mpsc::Sender<ingest::Notice>,
+    /// Tasks that feed inputs.
+    pub(super) readers: HashMap<InputId, Task>,
+    /// Ports at which inputs and outputs have a place.
+    pub(super) doors: HashMap<Id, Arc<Server>>,
 }
 
 /// What was last seen of an input.
@@ -106,6 +119,7 @@ pub(super) struct News {
     pub(super) ingest: mpsc::Receiver<ingest::Notice>,
     pub(super) egress: mpsc::Receiver<egress::Notice>,
     pub(super) port: mpsc::Receiver<port::Notice>,
+    pub(super) servers: mpsc::Receiver<servers::News>,
 }
 
 pub(super) enum Made {
@@ -113,6 +127,9 @@ pub(super) enum Made {
     Sessions(Box<Plan>, Option<Route>),
     Way(Box<Way>),
     File,
+    Feeder(Feeder),
+    Place(Place),
+    Connection(Box<Connected>),
 }
 
 /// On-link neighbours in use, to warn before the kernel's table overflows.
@@ -170,6 +187,7 @@ impl Director {
                 Some(notice) = news.ingest.recv() => self.hear_source(notice),
                 Some(notice) = news.egress.recv() => self.hear_output(notice),
                 Some(notice) = news.port.recv() => self.hear_port(notice),
+                Some(word) = news.servers.recv() => self.hear_server(word),
                 Some(done) = self.dials.join_next(), if !self.dials.is_empty() => {
                     // An aborted attempt was booked when it was aborted.
                     if let Ok(dialled) = done {
@@ -409,6 +427,18 @@ impl Director {
                     format!("the path carries smaller datagrams: {packets} packets in each from now on"),
                 );
             }
+            egress::NoticeKind::Disconnected { session: None, reason, retryable } => {
+                self.log(id, Level::Error, reason.clone());
+                let class = if retryable { Class::Retry } else { Class::Fatal };
+                self.tell(id, Event::Failed { attempt, class, reason });
+            }
+            egress::NoticeKind::Disconnected { session: Some(session), reason, .. } => {
+                self.streams.leave(notice.output, session);
+                let card = self.board.output(input, notice.output);
+                if let Some(gone) = card.and_then(|card| card.stats().sessions.remove(session)) {
+                    self.log(id, Level::Info, format!("{} left: {reason}", gone.peer));
+                }
+            }
             egress::NoticeKind::NoSegmentation(code) => {
                 let error = errno(code);
                 self.log(
@@ -418,6 +448,35 @@ impl Director {
                         "the path refuses segmentation by the kernel ({error}): datagrams are sent one by one"
                     ),
                 );
+            }
+        }
+    }
+
+    fn hear_server(&mut self, news: servers::News) {
+        match news {
+            servers::News::Word { owner, attempt, text } => {
+                let id = match owner {
+                    servers::Owner::Input(input) => Id::Input(input),
+                    servers::Owner::Output(output) => {
+                        let Some(input) = self.outputs.get(&output).map(|seen| seen.input) else { return };
+                        Id::Output(input, output)
+                    }
+                };
+                let current = self.keeper.machine(&id).and_then(|m| m.attempt()).map(Attempt::number);
+                if current == Some(attempt) {
+                    self.log(id, Level::Info, text);
+                }
+            }
+            servers::News::Join { stream, derivation, link } => {
+                let (output, session) = link.key;
+                if let Err(error) = self.streams.join(stream, derivation, link) {
+                    let id = Id::Output(stream, output);
+                    self.log(id, Level::Warning, format!("a reader was turned away: {error}"));
+                    let card = self.board.output(stream, output);
+                    if let (Some(card), Some(session)) = (card, session) {
+                        card.stats().sessions.remove(session);
+                    }
+                }
             }
         }
     }
@@ -477,6 +536,7 @@ impl Director {
             stall_after: Some(stall_after.unwrap_or(self.defaults.stall_after)),
             redial_on_stall: group,
             serves: false,
+            hold: None,
         }
     }
 
@@ -499,6 +559,8 @@ impl Director {
             // An SRT session ends by itself when its peer is silent for too long.
             redial_on_stall: srt.is_none(),
             serves: srt.is_some_and(|srt| srt.link.listen().is_some()),
+            // An SRT connection lives on keepalives; the others have none to hold.
+            hold: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Ports;
-use crate::hub::{Cursor, Lane, StreamKey};
+use crate::hub::{Cursor, Lane, Pace, StreamKey};
 use crate::media::Nanos;
 use crate::net::clock;
 use crate::port::Source;
@@ -66,8 +66,8 @@ impl Ports {
         let lane = Arc::clone(&source.lane);
         let cursor = lane.live();
         let number = self.timetable.open(
-            (source.stream, Arc::clone(&lane), source.local),
-            source.delay,
+            (source.stream, Arc::clone(lane.pulse()), source.local),
+            Pace::class(source.delay),
             cursor.0,
             now,
         );

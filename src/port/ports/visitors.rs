@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Derivation, Port, Ports};
 use crate::media::Nanos;
@@ -11,7 +10,7 @@ use crate::port::listener::{Admitted, Doors, Knock, TurnedAway};
 use crate::port::outbox::Addressee;
 use crate::port::session::{Dialler, End, Session, Stage, Visit};
 use crate::port::{NoticeKind, Owner, Role};
-use crate::telemetry::{self, SessionList};
+use crate::telemetry::{self, Link, SessionList, SrtStats, next_session};
 use crate::wire::srt::Reject;
 use crate::wire::srt::crypto::Kek;
 use crate::wire::srt::handshake::Request;
@@ -104,11 +103,17 @@ impl Ports {
         let of = role.clone();
         let list = sessions_of(&of);
         let (user, stream_id) = Doors::describe(request);
-        let id_of_card = NEXT_SESSION.fetch_add(1, Relaxed);
-        let make = || {
-            let (user, stream_id) = (user.clone(), stream_id.clone());
-            telemetry::Session::new(id_of_card, request.from, user, stream_id, "srt_listener", clock::wall())
-        };
+        let id_of_card = next_session();
+        let stats = Arc::<SrtStats>::default();
+        let session = telemetry::Session::new(
+            id_of_card,
+            request.from,
+            user,
+            stream_id.clone(),
+            "srt_listener",
+            clock::wall(),
+            Link::Srt(Arc::clone(&stats)),
+        );
         if list.len() >= max && replace {
             let oldest = list.all().first().map(|card| card.id);
             let sessions = self.sessions.iter();
@@ -120,13 +125,12 @@ impl Ports {
                 self.end(old, &End::lost(format!("{} takes its place", request.from)), now);
             }
         }
-        let Ok(card) = list.add(make(), max) else {
+        let Ok(card) = list.add(session, max) else {
             let text = format!("turned {} away: all {max} sessions are taken", request.from.ip());
             let answer = request.reject(Reject::OVERLOAD);
             self.reply(index, request.from, &answer);
             return self.tell_route(index, Some(owner), text, now);
         };
-        let stats = Arc::clone(&card.stats);
         let stage = match Stage::agreed(agreed, role, conduct, passphrase, &stats, now) {
             Ok(stage) => stage,
             Err(end) => {
@@ -178,5 +182,3 @@ fn sessions_of(role: &Role) -> &SessionList {
         Role::Receive(drain) => &drain.stats.sessions,
     }
 }
-
-static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);

@@ -77,7 +77,7 @@ impl Receiving {
         let mut any = false;
         while let Some(delivery) = self.receiver.pop(now) {
             // Its own time rather than the moment of this look: what is derived from it is free of our jitter too.
-            self.drain.feed.push(Bytes::copy_from_slice(delivery.payload), delivery.deliver_at);
+            self.drain.feed.push((Bytes::copy_from_slice(delivery.payload), delivery.deliver_at));
             any = true;
         }
         if any {

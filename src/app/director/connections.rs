@@ -1,0 +1,141 @@
+//! Attempts that end in a TCP connection or in a place where peers dial in: what was made enters, tasks that feed inputs,
+//! routes of ports and connections that shards walk leave.
+
+use std::sync::Arc;
+
+use super::{Director, Id};
+use crate::app::dial::{Connected, DialError, Place};
+use crate::app::feeders::Feeder;
+use crate::app::servers::{Owner, Publish, Read};
+use crate::app::streams::Sink;
+use crate::egress::Link;
+use crate::store::{InputId, OutputId};
+use crate::supervise::{Attempt, Class};
+use crate::telemetry::Level;
+
+type Done = Result<(), (Class, String)>;
+
+impl Director {
+    /// Starts the task that reads a source.
+    pub(super) fn start_feeder(&mut self, input: InputId, attempt: Attempt, feeder: Feeder) -> Done {
+        let card = self.board.input(input).ok_or_else(bug)?;
+        let feed = self.streams.feed_media(input, attempt.number()).map_err(|e| retry(&e))?;
+        let (stats, notices) = (Arc::clone(card.card.stats()), self.ingest_notices.clone());
+        let task = feeder.start(&self.media, (input, attempt.number()), feed, stats, notices);
+        self.readers.insert(input, task);
+        Ok(())
+    }
+
+    /// Lets peers publish to an input.
+    pub(super) fn let_publish(&mut self, input: InputId, attempt: Attempt, place: Place) -> Done {
+        let card = self.board.input(input).ok_or_else(bug)?;
+        let feed = self.streams.feed_media(input, attempt.number()).map_err(|e| retry(&e))?;
+        let Place { server, name, login, replace, .. } = place;
+        let publish = Publish {
+            input,
+            attempt: attempt.number(),
+            login,
+            replace,
+            feed,
+            stats: Arc::clone(card.card.stats()),
+            closed: Default::default(),
+        };
+        server.routes.offer_publish(&name, publish).map_err(|e| (Class::Fatal, e.to_string()))?;
+        self.log(Id::Input(input), Level::Info, format!("listens on {} for {name}", server.address));
+        self.doors.insert(Id::Input(input), server);
+        Ok(())
+    }
+
+    /// Lets peers read an output.
+    pub(super) fn let_read(
+        &mut self,
+        input: InputId,
+        output: OutputId,
+        attempt: Attempt,
+        place: Place,
+    ) -> Done {
+        let card = self.board.output(input, output).ok_or_else(bug)?;
+        let Place { server, name, login, max_sessions, delay, lag, derivation, .. } = place;
+        self.streams.attach(output, input, derivation, Sink::Server).map_err(|e| retry(&e))?;
+        let read = Read {
+            output,
+            attempt: attempt.number(),
+            stream: input,
+            tracks: self.streams.tracks(input).ok_or_else(bug)?,
+            login,
+            max_sessions,
+            delay,
+            lag,
+            stats: Arc::clone(card.stats()),
+            closed: Default::default(),
+        };
+        if let Err(error) = server.routes.offer_read(&name, read) {
+            self.streams.detach(output);
+            return Err((Class::Fatal, error.to_string()));
+        }
+        self.log(Id::Output(input, output), Level::Info, format!("listens on {} for {name}", server.address));
+        self.doors.insert(Id::Output(input, output), server);
+        Ok(())
+    }
+
+    /// Lets a shard walk a connection that an output dialled.
+    pub(super) fn start_connection(
+        &mut self,
+        input: InputId,
+        output: OutputId,
+        attempt: Attempt,
+        connected: Connected,
+    ) -> Done {
+        let card = self.board.output(input, output).ok_or_else(bug)?;
+        let Connected { socket, greeting, peer, derivation, delay, lag } = connected;
+        let stats = Arc::clone(card.stats());
+        let link = Link {
+            key: (output, None),
+            attempt: attempt.number(),
+            stream: input,
+            local: false,
+            lane: self.streams.no_messages(),
+            delay,
+            socket,
+            greeting,
+            peer,
+            lag,
+            flow: stats.flow.open(),
+            stats,
+            kicked: None,
+        };
+        let sink = Sink::Connection(Box::new(link));
+        self.streams.attach(output, input, Some(derivation), sink).map_err(|e| retry(&e))
+    }
+
+    /// Takes the place at a port away that an object has, with the connections made for it.
+    pub(super) fn close_door(&mut self, id: Id) {
+        let owner = match id {
+            Id::Input(input) => Owner::Input(input),
+            Id::Output(_, output) => Owner::Output(output),
+        };
+        if let Some(server) = self.doors.remove(&id) {
+            server.routes.withdraw(owner);
+        }
+        match id {
+            Id::Input(input) => {
+                if let Some(card) = self.board.input(input) {
+                    card.card.stats().flow.show(None);
+                }
+            }
+            Id::Output(input, output) => {
+                if let Some(card) = self.board.output(input, output) {
+                    card.stats().flow.show(None);
+                }
+            }
+        }
+    }
+}
+
+fn retry(error: &dyn std::fmt::Display) -> (Class, String) {
+    (Class::Retry, error.to_string())
+}
+
+fn bug() -> (Class, String) {
+    (Class::Bug, DialError::Broken.to_string())
+}
