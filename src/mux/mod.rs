@@ -2,6 +2,7 @@
 //! by all its readers. Never touches the native lane.
 
 mod filtered;
+pub mod rtp;
 mod stub;
 pub use stub::{Demuxer, Muxer};
 
