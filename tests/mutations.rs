@@ -188,6 +188,53 @@ fn hostile_srt_breaks_no_connection() {
     }
 }
 
+#[test]
+fn hostile_rtmp_breaks_no_session() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let samples = entries::rtmp::samples();
+    for round in 0..ROUNDS {
+        let mut bytes = samples[round % samples.len()].clone();
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut bytes);
+        }
+        let piece = random.below(256) as u8;
+        entries::rtmp::chunks(&[&[piece], bytes.as_slice()].concat());
+        let flags = random.below(8) as u8;
+        entries::rtmp::server(&[&[flags & 2, piece], bytes.as_slice()].concat());
+        entries::rtmp::client(&[&[flags, piece], bytes.as_slice()].concat());
+        entries::rtmp::amf0(&bytes[random.below(bytes.len() + 1)..]);
+    }
+}
+
+#[test]
+fn damaged_tags_break_no_demultiplexer() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..ROUNDS {
+        let mut tags = Vec::new();
+        // setup of H.264 (a made-up set), a picture; AAC's setup and a frame; H.265 and Opus with extended heads
+        let sps: &[u8] = b"\x01\x42\xc0\x1e\xff\xe1\0\x05\x67\x42\xc0\x1e\x80\x01\0\x03\x68\x80\x01";
+        for (what, tag) in [
+            (0, [b"\x17\0\0\0\0", sps].concat()),
+            (0, b"\x17\x01\0\0\x50\0\0\0\x03\x65\x88\x07".to_vec()),
+            (1, b"\xaf\0\x11\x90".to_vec()),
+            (1, b"\xaf\x01\x21\x22".to_vec()),
+            (0, b"\x93hvc1\0\0\0\x04\x26\x01\x80\x01".to_vec()),
+            (0, b"\x96\x13hvc1\x01\0\0\x02yy\0\0\0\x01x".to_vec()),
+            (1, b"\x91Opusxy".to_vec()),
+            (2, b"\x02\0\x0aonMetaData\x08\0\0\0\0\0\0\x09".to_vec()),
+        ] {
+            if random.below(4) > 0 {
+                tags.extend([what, 40 + random.below(60) as u8, tag.len() as u8]);
+                tags.extend(tag);
+            }
+        }
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut tags);
+        }
+        entries::rtmp::flv(&tags);
+    }
+}
+
 /// xorshift64.
 struct Random(u64);
 

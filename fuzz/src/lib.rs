@@ -2,6 +2,7 @@
 //! call the same functions. Run one with `RUSTC_BOOTSTRAP=1 cargo fuzz run ts_framer`.
 
 pub mod rewrite;
+pub mod rtmp;
 pub mod rtp;
 pub mod rtsp;
 pub mod srt;

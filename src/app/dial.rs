@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::director::Defaults;
 use super::feeders::Feeder;
+use super::rtmp::{self, RtmpError};
 use super::servers::{Server, ServerError};
 use super::sessions::{self, Plan};
 use crate::egress::{DumpError, Framing, LagPolicy, OutputKey, Peer, Target};
@@ -51,6 +52,12 @@ pub(super) enum DialError {
     Server(#[from] ServerError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Rtmp(#[from] RtmpError),
+    #[error("cannot connect to {address}: {source}")]
+    Connect { address: SocketAddr, source: std::io::Error },
+    #[error("cannot read the certificates of tls_ca: {0}")]
+    Authorities(std::io::Error),
     #[error("the attempt made something else than was asked for")]
     Broken,
 }
@@ -67,6 +74,7 @@ impl DialError {
             Self::Path(error) if !error.is_retryable() => Class::Fatal,
             Self::Server(error) if !error.is_retryable() => Class::Fatal,
             Self::Tls(error) if !error.is_retryable() => Class::Fatal,
+            Self::Rtmp(error) if !error.is_retryable() => Class::Fatal,
             Self::Broken => Class::Bug,
             _ => Class::Retry,
         }
@@ -150,6 +158,7 @@ pub(super) async fn source(url: &InputUrl, name: &str, defaults: &Defaults) -> R
         InputUrl::Srt(srt) => {
             return Ok(Origin::Sessions(Box::new(sessions::receive(srt, name, defaults).await?)));
         }
+        InputUrl::Rtmp(url) => return rtmp::source(url, name, defaults).await,
         InputUrl::File(file) => {
             let (roots, path) = (Arc::clone(&defaults.roots), file.path.clone());
             // A network file system may block for long: not on the runtime's own threads.
@@ -214,7 +223,7 @@ pub(super) async fn way(
     let (udp, framing) = match url {
         OutputUrl::Udp(udp) => (udp, Framing::Udp),
         OutputUrl::Rtp(udp) => (udp, Framing::Rtp),
-        OutputUrl::Srt(_) | OutputUrl::File(_) => return Ok(None),
+        OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::File(_) => return Ok(None),
     };
     let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;
     let interface = udp.interface.as_deref().map(Interface::find).transpose()?;

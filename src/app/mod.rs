@@ -4,9 +4,11 @@ mod dial;
 mod director;
 mod feeders;
 mod outlets;
+mod rtmp;
 mod servers;
 mod sessions;
 mod streams;
+mod trust;
 
 use std::collections::HashMap;
 use std::io;

@@ -158,8 +158,9 @@ pub(super) enum ServerError {
     Other(SocketAddr),
     #[error("there is no certificate to show: set tls.certificate and tls.key")]
     NoCertificate,
-    #[error("the name '{0}' is taken on this port by another input or output")]
-    Taken(Box<str>),
+    // The name may be a stream key, and is not repeated.
+    #[error("the name is taken on this port by another input or output")]
+    Taken,
 }
 
 impl ServerError {
@@ -277,7 +278,7 @@ impl Read {
 
 fn put<T>(names: &Mutex<HashMap<Box<str>, Arc<T>>>, name: &str, value: T) -> Result<(), ServerError> {
     match names.lock().entry(name.into()) {
-        std::collections::hash_map::Entry::Occupied(_) => Err(ServerError::Taken(name.into())),
+        std::collections::hash_map::Entry::Occupied(_) => Err(ServerError::Taken),
         std::collections::hash_map::Entry::Vacant(free) => {
             free.insert(Arc::new(value));
             Ok(())

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::board::{Card, InputCard, OutputCard};
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec, redact, redact_stream_id};
 use crate::telemetry::{
-    Desired, Event, InputStats, Level, Link, OutputStats, Session, SessionId, SessionList, State, Status,
+    Desired, DroppedTracks, Event, InputStats, Level, Link, OutputStats, Session, SessionId, SessionList,
+    State, Status,
 };
 
 /// A moment as the contract writes it: naive UTC, whole seconds, `2024-01-01T12:00:00`.
@@ -229,6 +230,7 @@ impl Serialize for OutputView {
             desired: spec.desired,
             since: Stamp(status.since),
             uptime_seconds: uptime(spec.desired, status, self.now),
+            dropped_tracks: &self.card.stats().dropped_tracks,
             stats: OutputCounters::of(self.card.stats()),
         }
         .serialize(serializer)
@@ -340,6 +342,7 @@ struct OutputAnswer<'a> {
     desired: Desired,
     since: Stamp,
     uptime_seconds: u64,
+    dropped_tracks: &'a DroppedTracks,
     stats: OutputCounters<'a>,
 }
 

@@ -255,6 +255,7 @@ async fn outputs_live_through_the_contract() {
         "desired": "running",
         "since": "2024-01-01T12:00:00",
         "uptime_seconds": 0,
+        "dropped_tracks": [],
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0, "flow": null,
             "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,

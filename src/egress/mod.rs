@@ -6,10 +6,12 @@ mod connections;
 mod fanout;
 mod file;
 mod paced;
+mod rtmp;
 
 pub use connections::{Command as ConnectionCommand, Connections, Farewell, LagPolicy, Link, LinkKey, Peer};
 pub use fanout::Fanout;
 pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorder};
+pub use rtmp::RtmpPeer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! by all its readers. Never touches the native lane.
 
 mod filtered;
+pub mod flv;
 pub mod rtp;
 mod stub;
 pub use stub::{Demuxer, Muxer};
@@ -19,6 +20,11 @@ use crate::wire::ts::FilterSpec;
 pub enum Derivation {
     /// Transport packets, some of them taken out.
     Filtered(FilterSpec),
+    /// RTMP messages.
+    Rtmp {
+        /// The message stream that servers gave.
+        stream: u32,
+    },
 }
 
 /// The lane that comes of a derivation.
@@ -37,6 +43,10 @@ impl Derivation {
             Self::Filtered(spec) => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Datagrams(lane), Box::new(Filtered::new(spec.clone(), writer)))
+            }
+            Self::Rtmp { stream } => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(flv::RtmpMaker::new(*stream, writer)))
             }
         }
     }

@@ -5,14 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::paths::Roots;
+use super::rtmp::RtmpEnd;
 use super::spec::{InputUrl, OutputUrl, RtpInput};
-use super::srt::{SrtDial, SrtEnd, SrtLink};
+use super::srt::{Secret, SrtDial, SrtEnd, SrtLink};
 
 /// Something that one object holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Claim<'a> {
     /// A UDP port on an address of this machine.
     Port { address: IpAddr, port: u16, purpose: Purpose<'a> },
+    /// A place at a TCP port where peers of one protocol dial in, with or without TLS.
+    Door { address: IpAddr, port: u16, talk: (&'static str, bool), purpose: Purpose<'a> },
     /// A file that is written.
     File(PathBuf),
 }
@@ -42,6 +45,15 @@ impl<'a> Claim<'a> {
                 Some(Self::Port { address, port: udp.port, purpose: Purpose::Datagrams })
             }
             InputUrl::Srt(srt) => Self::of_link(&srt.link, name, Purpose::Publish),
+            InputUrl::Rtmp(rtmp) => match &rtmp.end {
+                RtmpEnd::Caller(_) => None,
+                RtmpEnd::Listener(listen) => Some(Self::Door {
+                    address: listen.address.ip(),
+                    port: listen.address.port(),
+                    talk: ("rtmp", listen.encrypted),
+                    purpose: Purpose::Publish(listen.name.as_ref().map_or(name, Secret::reveal)),
+                }),
+            },
             InputUrl::File(_) => None,
         }
     }
@@ -54,6 +66,7 @@ impl<'a> Claim<'a> {
                 Some(Self::Port { address, port, purpose: Purpose::Datagrams })
             }
             OutputUrl::Srt(srt) => Self::of_link(&srt.link, name, Purpose::Read),
+            OutputUrl::Rtmp(_) => None,
             OutputUrl::File(file) => roots.place(&file.path).map(Self::File),
         }
     }
@@ -103,6 +116,25 @@ impl<'a> Claim<'a> {
                     _ => Some(format!("port {port} is used by {}: use another", owner())),
                 }
             }
+            (
+                Self::Door { address, port, talk, purpose },
+                Self::Door { address: taken, port: taken_port, talk: spoken, purpose: used },
+            ) if port == taken_port && overlap(*address, *taken) => match (purpose, used) {
+                // The name may be a stream key: it is not repeated.
+                (Publish(name), Publish(used)) | (Read(name), Read(used))
+                    if address == taken && talk == spoken =>
+                {
+                    (name == used).then(|| {
+                        format!(
+                            "{} has the same name on port {port}, so peers could not tell them apart: give \
+                             another, or use another port",
+                            owner()
+                        )
+                    })
+                }
+                (Publish(_), Read(_)) | (Read(_), Publish(_)) if address == taken && talk == spoken => None,
+                _ => Some(format!("port {port} is used by {}: use another", owner())),
+            },
             _ => None,
         }
     }
@@ -188,6 +220,28 @@ mod tests {
             ("file:a.ts", true),
         ] {
             assert_eq!(clash(claim.clone(), Claim::of_input(&input(url), "a")).is_none(), free, "{url}");
+        }
+    }
+
+    #[test]
+    fn publishers_over_rtmp_are_told_apart_by_their_key() {
+        let first = input("rtmp://:1935/live/hunter2");
+        let said = |url: &str| {
+            clash(Claim::of_input(&input(url), "own"), Claim::of_input(&first, "own")).unwrap_or_default()
+        };
+        assert!(said("rtmp://:1935/live/hunter2?takeover=reject").contains("the same name on port 1935"));
+        assert!(!said("rtmp://:1935/live/hunter2").contains("hunter2"));
+        for free in [
+            "rtmp://:1935/live/other",
+            "rtmp://:1935",
+            "rtmp://:1936/live/hunter2",
+            "rtmp://h/a/b",
+            "udp://:1935",
+        ] {
+            assert_eq!(said(free), "", "{free}");
+        }
+        for taken in ["rtmps://:1935/live/other", "rtmp://10.0.0.1:1935/live/other?mode=listener"] {
+            assert_eq!(said(taken), "port 1935 is used by output 'o': use another", "{taken}");
         }
     }
 

@@ -18,6 +18,7 @@ use super::redact::{RawUrl, restore};
 use super::refusal::{FieldError, Refusal};
 use super::spec::{InputUrl, OutputUrl};
 use super::srt::SrtLink;
+use super::tls::TlsTrust;
 use crate::telemetry::Desired;
 
 /// All inputs and their outputs, as they shall be.
@@ -270,6 +271,7 @@ impl Store {
         match &url {
             InputUrl::File(file) => self.check_path(&file.path)?,
             InputUrl::Srt(srt) => self.check_latency(&srt.link)?,
+            InputUrl::Rtmp(rtmp) => self.check_trust(rtmp.dial().and_then(|dial| dial.tls.as_ref()))?,
             InputUrl::Udp(_) | InputUrl::Rtp(_) => {}
         }
         Ok((url, raw))
@@ -285,9 +287,18 @@ impl Store {
         match &url {
             OutputUrl::File(file) => self.check_path(&file.path)?,
             OutputUrl::Srt(srt) => self.check_latency(&srt.link)?,
+            OutputUrl::Rtmp(rtmp) => self.check_trust(rtmp.dial.tls.as_ref())?,
             OutputUrl::Udp(_) | OutputUrl::Rtp(_) => {}
         }
         Ok((url, raw))
+    }
+
+    /// Authorities are read inside the roots, like every file that a url names.
+    fn check_trust(&self, trust: Option<&TlsTrust>) -> Result<(), FieldError> {
+        match trust {
+            Some(TlsTrust::Authorities(path)) => self.check_path(path),
+            _ => Ok(()),
+        }
     }
 
     fn check_path(&self, path: &Path) -> Result<(), FieldError> {

@@ -8,10 +8,12 @@ mod object;
 mod paths;
 mod redact;
 mod refusal;
+mod rtmp;
 mod spec;
 mod srt;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod url;
 
 pub use desired::Store;
@@ -22,11 +24,13 @@ pub use object::{
 pub use paths::{PathError, Roots};
 pub use redact::{RawUrl, redact, redact_stream_id};
 pub use refusal::{FieldError, Refusal};
+pub use rtmp::{RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput};
 pub use spec::{
-    Delay, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
+    Delay, FileInput, FileOutput, InputUrl, Lag, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
     UdpOutput,
 };
 pub use srt::{
     CipherMode, Credentials, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink,
     SrtListen, SrtOutput, Takeover,
 };
+pub use tls::TlsTrust;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::rtmp::{RtmpInput, RtmpOutput};
 use super::srt::{SrtInput, SrtOutput};
 use crate::wire::ts::FilterSpec;
 
@@ -18,6 +19,8 @@ pub enum InputUrl {
     Rtp(RtpInput),
     /// `srt://`
     Srt(Box<SrtInput>),
+    /// `rtmp://`, `rtmps://`
+    Rtmp(Box<RtmpInput>),
     /// `file:`
     File(FileInput),
 }
@@ -69,6 +72,8 @@ pub enum OutputUrl {
     Rtp(UdpOutput),
     /// `srt://`
     Srt(Box<SrtOutput>),
+    /// `rtmp://`, `rtmps://`
+    Rtmp(Box<RtmpOutput>),
     /// `file:`
     File(FileOutput),
 }
@@ -158,6 +163,16 @@ pub enum Pace {
     Pcr,
 }
 
+/// What becomes of a connection over TCP that falls out of the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Lag {
+    /// It goes on at the newest random access point. The default.
+    #[default]
+    SkipToKeyframe,
+    /// It is ended, and made anew.
+    Disconnect,
+}
+
 /// What is taken out of a stream; `None` = nothing, the stream is copied byte for byte.
 pub type Transform = Option<FilterSpec>;
 
@@ -229,6 +244,7 @@ impl Protocol {
             Self::Udp => Some("udp://"),
             Self::Rtp => Some("rtp://"),
             Self::SrtCaller | Self::SrtListener | Self::SrtRendezvous => Some("srt://"),
+            Self::Rtmp => Some("rtmp://"),
             Self::File => Some("file:"),
             _ => None,
         }

@@ -194,7 +194,8 @@ pub enum Takeover {
 pub struct Secret(Box<str>);
 
 impl Secret {
-    pub(super) fn new(text: impl Into<Box<str>>) -> Self {
+    /// Hides a text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 

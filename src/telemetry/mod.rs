@@ -1,5 +1,6 @@
 //! States, counters and events that every room fills and `control` reads. Imports no other room.
 
+mod dropped;
 mod event;
 mod flow;
 mod session;
@@ -7,6 +8,7 @@ mod srt;
 mod state;
 mod stats;
 
+pub use dropped::{DroppedTrack, DroppedTracks};
 pub use event::{Event, EventRing, Level};
 pub use flow::FlowStats;
 pub use session::{Connection, Link, Session, SessionId, SessionList, SessionsFull, next_session};

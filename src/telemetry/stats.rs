@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use super::dropped::DroppedTracks;
 use super::flow::FlowStats;
 use super::session::{Connection, SessionList};
 use super::srt::SrtStats;
@@ -82,6 +83,9 @@ pub struct OutputStats {
     pub flow: Connection<FlowStats>,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
+    /// Tracks that it leaves out. Not a counter: it is answered beside them.
+    #[serde(skip)]
+    pub dropped_tracks: DroppedTracks,
 }
 
 /// What one shard did. Written by its thread.

@@ -3,7 +3,9 @@
 pub mod aac;
 pub mod audio;
 pub mod bits;
+pub mod flv;
 pub mod h26x;
+pub mod rtmp;
 pub mod rtp;
 pub mod rtsp;
 pub mod srt;

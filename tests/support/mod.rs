@@ -12,6 +12,7 @@ mod marks;
 mod netns;
 mod peer;
 mod proxy;
+mod rtmp;
 mod srt;
 mod udp;
 
@@ -30,6 +31,7 @@ pub(crate) use marks::{between, holds, knock, mark};
 pub(crate) use netns::{Netns, connect};
 pub(crate) use peer::Peer;
 pub(crate) use proxy::{Path as NetworkPath, Proxy};
+pub(crate) use rtmp::{Nginx, assert_run, clip, complaints, pictures, sounds};
 pub(crate) use srt::{End, Giver, LATENCY, MediaMtx, Taker, Tool, newer_libsrt};
 pub(crate) use udp::{Receiver, Sender, free_port, pace, send_paced};
 

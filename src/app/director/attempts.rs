@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Dialled, Director, Id, Made, Neighbours, UnderWay};
 use crate::app::dial::{self, DialError, Origin};
+use crate::app::rtmp;
 use crate::app::sessions::{self, Meeting};
 use crate::app::streams::Sink;
 use crate::control::OutputCard;
@@ -57,6 +58,11 @@ impl Director {
                     if let OutputUrl::Srt(srt) = &spec.url {
                         let planned = sessions::send(srt, &name, &defaults).await;
                         let outcome = planned.map(|(plan, route)| Made::Sessions(Box::new(plan), route));
+                        return Dialled { id, attempt, outcome };
+                    }
+                    if let OutputUrl::Rtmp(url) = &spec.url {
+                        let outcome = rtmp::push(url, &defaults).await;
+                        let outcome = outcome.map(|connected| Made::Connection(Box::new(connected)));
                         return Dialled { id, attempt, outcome };
                     }
                     let way = dial::way((output, number), input, &spec.url, &defaults, lane, stats).await;
@@ -226,11 +232,13 @@ impl Director {
                 InputUrl::Udp(udp) => udp.host.clone(),
                 InputUrl::Rtp(rtp) => rtp.udp.host.clone(),
                 InputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
+                InputUrl::Rtmp(rtmp) => rtmp.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 InputUrl::File(_) => String::new(),
             }),
             Id::Output(input, output) => self.store.output(input, output).map(|spec| match &spec.url {
                 OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.host.clone(),
                 OutputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
+                OutputUrl::Rtmp(rtmp) => rtmp.dial.host.clone(),
                 OutputUrl::File(_) => String::new(),
             }),
         };
@@ -290,6 +298,7 @@ fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
     match url {
         OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
         OutputUrl::Srt(srt) => srt.transform.as_ref(),
+        OutputUrl::Rtmp(_) => None,
         OutputUrl::File(file) => file.transform.as_ref(),
     }
 }

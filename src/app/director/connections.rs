@@ -41,7 +41,7 @@ impl Director {
             closed: Default::default(),
         };
         server.routes.offer_publish(&name, publish).map_err(|e| (Class::Fatal, e.to_string()))?;
-        self.log(Id::Input(input), Level::Info, format!("listens on {} for {name}", server.address));
+        self.log(Id::Input(input), Level::Info, format!("listens on {} for publishers", server.address));
         self.doors.insert(Id::Input(input), server);
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::control::{Board, Command, InputCard, OutputCard};
 use crate::egress;
 use crate::ingest;
+use crate::media::Tracks;
 use crate::net::{HostPolicy, Route, clock};
 use crate::port::{self, Owner};
 use crate::store::{
@@ -99,6 +100,8 @@ pub(super) struct SeenOutput {
     skipped: u64,
     refusing: bool,
     packets_per_datagram: u64,
+    /// The tracks that `dropped_tracks` was last made of.
+    tracks: Option<Arc<Tracks>>,
 }
 
 /// An attempt that runs or waits for its turn.
@@ -312,6 +315,7 @@ impl Director {
             skipped: 0,
             refusing: false,
             packets_per_datagram: 0,
+            tracks: None,
         };
         self.outputs.insert(spec.id, seen);
         let id = Id::Output(spec.input_id, spec.id);
@@ -517,14 +521,19 @@ impl Director {
             InputUrl::Srt(url) if srt(url) => {
                 self.backoff(PEER_RETRY, self.defaults.reconnect_cap.max(PEER_RETRY))
             }
+            InputUrl::Rtmp(url) if url.dial().is_some() => {
+                self.backoff(PEER_RETRY, self.defaults.reconnect_cap.max(PEER_RETRY))
+            }
             // Binding and joining asks nobody but this host's kernel: it may be tried often.
             _ => self.backoff(LOCAL_RETRY, LOCAL_RETRY),
         };
-        let (stall_after, group) = match &spec.url {
+        let (stall_after, again) = match &spec.url {
             InputUrl::Udp(udp) | InputUrl::Rtp(crate::store::RtpInput { udp, .. }) => {
                 (udp.stall_after, udp.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_multicast()))
             }
             InputUrl::Srt(srt) => (srt.stall_after, false),
+            // A server may go silent and keep the connection: a new one is what helps.
+            InputUrl::Rtmp(rtmp) => (rtmp.stall_after, rtmp.dial().is_some()),
             InputUrl::File(_) => (None, false),
         };
         Policy {
@@ -534,7 +543,7 @@ impl Director {
             max_attempts: 0,
             fatal_retry: self.defaults.fatal_retry,
             stall_after: Some(stall_after.unwrap_or(self.defaults.stall_after)),
-            redial_on_stall: group,
+            redial_on_stall: again,
             serves: false,
             hold: None,
         }
@@ -546,21 +555,25 @@ impl Director {
             OutputUrl::Srt(srt) => Some(srt),
             _ => None,
         };
+        let rtmp = match &spec.url {
+            OutputUrl::Rtmp(rtmp) => Some(rtmp),
+            _ => None,
+        };
         Policy {
             role: Role::Output,
             backoff: self.backoff(base, self.defaults.reconnect_cap.max(base)),
             auto_reconnect: spec.auto_reconnect,
             max_attempts: spec.max_reconnect_attempts,
             fatal_retry: self.defaults.fatal_retry,
-            stall_after: Some(match srt {
-                Some(_) => ACKNOWLEDGED_WITHIN,
-                None => self.defaults.stall_after.max(Duration::from_secs(2)),
+            stall_after: Some(match srt.is_some() || rtmp.is_some() {
+                true => ACKNOWLEDGED_WITHIN,
+                false => self.defaults.stall_after.max(Duration::from_secs(2)),
             }),
             // An SRT session ends by itself when its peer is silent for too long.
             redial_on_stall: srt.is_none(),
             serves: srt.is_some_and(|srt| srt.link.listen().is_some()),
             // An SRT connection lives on keepalives; the others have none to hold.
-            hold: None,
+            hold: rtmp.map(|rtmp| rtmp.hold),
         }
     }
 

@@ -1,15 +1,17 @@
 //! What the director sees and shows: counters are looked at, machines hear that data moved, the board and the logs
 //! learn what changed. Decides nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{Director, Id};
 use crate::control::OutputCard;
+use crate::mux::flv::dropped_tracks;
 use crate::net::clock;
 use crate::store::OutputUrl;
 use crate::supervise::Event;
-use crate::telemetry::{Level, State};
+use crate::telemetry::{DroppedTrack, Level, State};
 
 impl Director {
     pub(super) fn look_at_inputs(&mut self) {
@@ -41,7 +43,7 @@ impl Director {
                 let stats = output.stats();
                 // Where peers acknowledge, only that counts.
                 let counter = match spec.url {
-                    OutputUrl::Srt(_) => &stats.acknowledged,
+                    OutputUrl::Srt(_) | OutputUrl::Rtmp(_) => &stats.acknowledged,
                     _ => &stats.datagrams,
                 };
                 let moved = replace(&mut seen.moved, counter.load(Relaxed));
@@ -52,6 +54,9 @@ impl Director {
                 let size = std::mem::replace(&mut seen.packets_per_datagram, packets) != packets;
                 let turned = icmp || size;
                 let id = Id::Output(spec.input_id, spec.id);
+                if matches!(spec.url, OutputUrl::Rtmp(_)) {
+                    self.look_at_tracks(id, &output);
+                }
                 if skipped > 0 {
                     self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
                 }
@@ -62,6 +67,29 @@ impl Director {
                     self.show(id);
                 }
             }
+        }
+    }
+
+    /// Says which tracks of its input an output leaves out, when those are others than before.
+    fn look_at_tracks(&mut self, id: Id, output: &OutputCard) {
+        let Id::Output(input, number) = id else { return };
+        let Some(tracks) = self.streams.tracks(input).map(|tracks| Arc::clone(&tracks.borrow())) else {
+            return;
+        };
+        let Some(seen) = self.outputs.get_mut(&number) else { return };
+        if seen.tracks.as_ref().is_some_and(|last| Arc::ptr_eq(last, &tracks)) {
+            return;
+        }
+        let named = dropped_tracks(&tracks).into_iter().filter_map(|dropped| {
+            let track = tracks.0.get(dropped.track)?;
+            Some(DroppedTrack { track: track.id, codec: track.codec.name(), reason: dropped.reason })
+        });
+        let named: Vec<DroppedTrack> = named.collect();
+        seen.tracks = Some(tracks);
+        let told: Vec<String> =
+            named.iter().map(|d| format!("track {} ({}): {}", d.track, d.codec, d.reason)).collect();
+        if output.stats().dropped_tracks.show(named) && !told.is_empty() {
+            self.log(id, Level::Warning, format!("leaves out {}", told.join(", ")));
         }
     }
 

@@ -3,7 +3,9 @@
 
 mod address;
 mod options;
+mod rtmp;
 mod srt;
+mod tls;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -36,6 +38,7 @@ impl InputUrl {
                 Ok(Self::Rtp(RtpInput { udp, reorder: Duration::from_millis(reorder) }))
             }
             "srt" => Ok(Self::Srt(srt::input(rest)?.into())),
+            "rtmp" | "rtmps" => Ok(Self::Rtmp(rtmp::input(rest, scheme == "rtmps")?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_INPUT])?;
                 let looped = options.choice("loop", &[("true", true), ("false", false)])?.unwrap_or(true);
@@ -49,7 +52,7 @@ impl InputUrl {
     pub fn udp_port(&self) -> Option<u16> {
         match self {
             Self::Udp(udp) | Self::Rtp(RtpInput { udp, .. }) => Some(udp.port),
-            Self::Srt(_) | Self::File(_) => None,
+            Self::Srt(_) | Self::Rtmp(_) | Self::File(_) => None,
         }
     }
 }
@@ -62,6 +65,7 @@ impl OutputUrl {
             "udp" => Ok(Self::Udp(udp_output(rest)?)),
             "rtp" => Ok(Self::Rtp(udp_output(rest)?)),
             "srt" => Ok(Self::Srt(srt::output(rest)?.into())),
+            "rtmp" | "rtmps" => Ok(Self::Rtmp(rtmp::output(rest, scheme == "rtmps")?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_OUTPUT, FILTER])?;
                 Ok(Self::File(FileOutput {
@@ -85,6 +89,7 @@ impl OutputUrl {
                 SrtEnd::Rendezvous(_) => Protocol::SrtRendezvous,
                 SrtEnd::Listener(_) => Protocol::SrtListener,
             },
+            Self::Rtmp(_) => Protocol::Rtmp,
             Self::File(_) => Protocol::File,
         }
     }
@@ -174,8 +179,8 @@ fn split_path(rest: &str, known: &[&[&str]]) -> Result<(PathBuf, Options), Field
     Ok((OsString::from_vec(bytes).into(), Options::parse(query, known, &[])?))
 }
 
-const SUPPORTED: &str = "udp://, rtp://, srt:// and file:";
-const LATER: [&str; 7] = ["rtsp", "rtsps", "rtmp", "rtmps", "v4l2", "http", "https"];
+const SUPPORTED: &str = "udp://, rtp://, srt://, rtmp://, rtmps:// and file:";
+const LATER: [&str; 5] = ["rtsp", "rtsps", "v4l2", "http", "https"];
 const SOCKET_INPUT: &[&str] = &["interface", "source", "rcvbuf", "stall_after"];
 const RTP_INPUT: &[&str] = &["reorder_ms"];
 const FILE_INPUT: &[&str] = &["loop"];
@@ -364,7 +369,7 @@ mod tests {
             ("udp://:1", "to send to"),
             ("udp://0.0.0.0:1", "to send to"),
             ("udp://[::]:1", "to send to"),
-            ("rtmp://h/live/key", "rtmp:// is not supported yet"),
+            ("rtsp://h/live", "rtsp:// is not supported yet"),
             ("udp://h:1?ttl=0", "from 1 to 255"),
             ("udp://h:1?ttl=256", "from 1 to 255"),
             ("udp://h:1?ttl=-1", "from 1 to 255"),
@@ -401,7 +406,7 @@ mod tests {
             "udp://h:1?token=Zebra",
             "udp://h:1?ttl=1&Zebra",
             "udp://Zebra:x:1",
-            "rtmp://h/live/Zebra",
+            "rtmp://h/live/Zebra?hold=x",
             "Zebra://h",
             "udp://h:1?ttl=Zebra",
         ] {

@@ -1,0 +1,55 @@
+//! A connection on its runtime, with or without TLS: bytes enter and leave. Never waits for a peer without a bound.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::{client, server};
+
+/// One connection.
+pub(super) enum Socket {
+    /// Not encrypted.
+    Plain(TcpStream),
+    /// We dialled.
+    Client(Box<client::TlsStream<TcpStream>>),
+    /// The peer did.
+    Server(Box<server::TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Reads what there is; 0 = the end.
+    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer).await,
+            Self::Client(tls) => tls.read(buffer).await,
+            Self::Server(tls) => tls.read(buffer).await,
+        }
+    }
+
+    /// Writes all of it, or fails when the peer takes too long.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let writing = async {
+            match self {
+                Self::Plain(socket) => socket.write_all(bytes).await,
+                Self::Client(tls) => {
+                    tls.write_all(bytes).await?;
+                    tls.flush().await
+                }
+                Self::Server(tls) => {
+                    tls.write_all(bytes).await?;
+                    tls.flush().await
+                }
+            }
+        };
+        match tokio::time::timeout(WRITE, writing).await {
+            Ok(written) => written,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no answer")),
+        }
+    }
+}
+
+const WRITE: Duration = Duration::from_secs(10);

@@ -1,0 +1,323 @@
+//! The messages of a publisher enter, access units leave. What cannot be read is named and left out; the stream goes
+//! on.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::media::{
+    AudioFormat, Codec, Frame, Nanos, Setup, TICKS_PER_SECOND, Ticks, Track, TrackId, Tracks,
+};
+use crate::wire::aac;
+use crate::wire::audio::Syntax;
+use crate::wire::flv::{
+    AudioCodec, AudioPacket, BadTag, Metadata, VideoCodec, VideoPacket, VideoTag, read_audio, read_metadata,
+    read_video,
+};
+use crate::wire::h26x::{
+    Kind, ParameterSets, Picture, Record, RecordError, Standard, length_prefixed, put_length_prefixed,
+};
+use crate::wire::rtmp::{Message, kind, read_data};
+
+/// Why a message was left out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadMedia {
+    /// It is no tag.
+    #[error(transparent)]
+    Tag(#[from] BadTag),
+    /// Its decoder configuration record is malformed.
+    #[error("decoder configuration record: {0}")]
+    Record(#[from] RecordError),
+    /// What a decoder must know did not come yet.
+    #[error("{0} before its sequence header")]
+    Early(&'static str),
+    /// A length of a NAL unit goes beyond the picture.
+    #[error("NAL units do not fill their picture")]
+    Units,
+    /// AudioSpecificConfig cannot be read.
+    #[error("AAC sequence header of {0} bytes is not an AudioSpecificConfig that is supported")]
+    Config(usize),
+}
+
+/// Makes access units of the messages of one publisher.
+#[derive(Debug, Default)]
+pub struct FlvDemux {
+    tracks: Arc<Tracks>,
+    video: Option<Video>,
+    audio: Option<Audio>,
+    metadata: Option<Metadata>,
+    /// The newest time, without its wraps.
+    time: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Video {
+    track: usize,
+    codec: VideoCodec,
+    /// Of H.264 and H.265: bytes of a length, and the sets in force.
+    length_size: usize,
+    sets: Option<ParameterSets>,
+}
+
+#[derive(Debug)]
+struct Audio {
+    track: usize,
+    codec: AudioCodec,
+    configured: bool,
+}
+
+impl FlvDemux {
+    /// Starts with nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a message of audio, video or data; `arrival` is when its last byte was received.
+    ///
+    /// # Errors
+    /// It was left out.
+    pub fn push(&mut self, message: &Message, arrival: Nanos) -> Result<Option<Frame>, BadMedia> {
+        match message.kind {
+            kind::VIDEO => self.video(message, arrival),
+            kind::AUDIO => self.audio(message, arrival),
+            kind::DATA | kind::DATA_AMF3 => {
+                if let Some(metadata) = read_metadata(&read_data(message).0) {
+                    self.metadata = Some(metadata);
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The tracks so far.
+    pub fn tracks(&self) -> &Arc<Tracks> {
+        &self.tracks
+    }
+
+    /// What the publisher said about its stream last.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
+    fn video(&mut self, message: &Message, arrival: Nanos) -> Result<Option<Frame>, BadMedia> {
+        let tag = read_video(&message.payload)?;
+        match &tag.packet {
+            VideoPacket::Setup(record) => self.configure_video(tag.codec, record).map(|()| None),
+            VideoPacket::Frame { composition, data } => {
+                let dts = self.ticks(message.timestamp, tag.nanoseconds);
+                let pts = dts + i64::from(*composition) * TICKS_PER_MILLISECOND;
+                self.picture(&tag, dts.min(pts), pts, data, arrival)
+            }
+            VideoPacket::End | VideoPacket::Metadata(_) | VideoPacket::Nothing => Ok(None),
+        }
+    }
+
+    fn configure_video(&mut self, codec: VideoCodec, record: &Bytes) -> Result<(), BadMedia> {
+        let (length_size, sets) = match standard(codec) {
+            Some(standard) => {
+                let record = Record::parse(standard, record)?;
+                (record.length_size, Some(record.sets))
+            }
+            None => (0, None),
+        };
+        let setup = match &sets {
+            Some(sets) => setup_of(sets),
+            None => Setup::Av1(record.clone()),
+        };
+        let track =
+            self.place(self.video.as_ref().map(|video| video.track), VIDEO, codec_of_video(codec), setup);
+        self.video = Some(Video { track, codec, length_size, sets });
+        Ok(())
+    }
+
+    fn picture(
+        &mut self,
+        tag: &VideoTag,
+        dts: Ticks,
+        pts: Ticks,
+        data: &Bytes,
+        arrival: Nanos,
+    ) -> Result<Option<Frame>, BadMedia> {
+        let Some(video) = self.video.as_mut().filter(|video| video.codec == tag.codec) else {
+            return Err(BadMedia::Early("video"));
+        };
+        let (mut random_access, mut data) = (tag.key, data.clone());
+        if let Some(sets) = &mut video.sets {
+            let standard = sets.standard();
+            let mut picture = Picture::default();
+            let mut changed = false;
+            let mut clean = video.length_size == 4;
+            let mut units = length_prefixed(&data, video.length_size);
+            for unit in &mut units {
+                clean &= is_kept(standard, unit);
+                changed |= sets.take(unit);
+                picture.take(standard, unit);
+            }
+            if !units.is_whole() {
+                return Err(BadMedia::Units);
+            }
+            if !clean {
+                let mut kept = BytesMut::with_capacity(data.len() + 64);
+                for unit in length_prefixed(&data, video.length_size).filter(|unit| is_kept(standard, unit)) {
+                    put_length_prefixed(unit, &mut kept);
+                }
+                data = kept.freeze();
+            }
+            if changed {
+                let (track, setup) = (video.track, setup_of(sets));
+                self.place(Some(track), VIDEO, codec_of_video(tag.codec), setup);
+            }
+            if !picture.coded {
+                return Ok(None);
+            }
+            random_access = picture.is_random_access(tag.key);
+        }
+        if data.is_empty() {
+            return Ok(None);
+        }
+        let track = self.video.as_ref().map_or(0, |video| video.track);
+        let tracks = self.tracks.clone();
+        Ok(Some(Frame { tracks, track, pts, dts, random_access, arrival, data }))
+    }
+
+    fn audio(&mut self, message: &Message, arrival: Nanos) -> Result<Option<Frame>, BadMedia> {
+        let tag = read_audio(&message.payload)?;
+        match tag.packet {
+            AudioPacket::Setup(config) => self.configure_audio(tag.codec, &config).map(|()| None),
+            AudioPacket::Frame(data) if !data.is_empty() => {
+                self.meet_audio(tag.codec, &message.payload)?;
+                let Some(audio) = &self.audio else { return Err(BadMedia::Early("audio")) };
+                let track = audio.track;
+                let dts = self.ticks(message.timestamp, tag.nanoseconds);
+                let tracks = self.tracks.clone();
+                Ok(Some(Frame { tracks, track, pts: dts, dts, random_access: true, arrival, data }))
+            }
+            AudioPacket::Frame(_) | AudioPacket::End | AudioPacket::Nothing => Ok(None),
+        }
+    }
+
+    fn configure_audio(&mut self, codec: AudioCodec, config: &Bytes) -> Result<(), BadMedia> {
+        let setup = match codec {
+            AudioCodec::Aac => {
+                let told = aac::Config::parse(config).ok_or(BadMedia::Config(config.len()))?;
+                let format = AudioFormat { rate: told.rate, channels: told.channel_count() };
+                Setup::Aac { config: config.clone(), format }
+            }
+            // The identification header (RFC 7845, 5.1): magic of 8 bytes, version, channels.
+            AudioCodec::Opus => {
+                let channels = config.strip_prefix(b"OpusHead").and_then(|rest| rest.get(1));
+                Setup::Audio(AudioFormat { rate: 48_000, channels: channels.copied().unwrap_or(2) })
+            }
+            _ => Setup::Unknown,
+        };
+        self.take_audio(codec, setup);
+        Ok(())
+    }
+
+    /// Codecs whose frames say it all need no sequence header.
+    fn meet_audio(&mut self, codec: AudioCodec, body: &Bytes) -> Result<(), BadMedia> {
+        if self.audio.as_ref().is_some_and(|audio| audio.codec == codec && audio.configured) {
+            return Ok(());
+        }
+        let of_frame = |syntax: Syntax| {
+            let header = body.get(1..).and_then(|frame| syntax.header(frame))?;
+            Some(Setup::Audio(AudioFormat { rate: header.rate, channels: header.channels }))
+        };
+        let setup = match codec {
+            AudioCodec::Aac => return Err(BadMedia::Early("AAC")),
+            AudioCodec::Opus => Setup::Audio(AudioFormat { rate: 48_000, channels: 2 }),
+            AudioCodec::PcmA | AudioCodec::PcmU => {
+                let channels = body.first().map_or(1, |first| 1 + (first & 1));
+                Setup::Audio(AudioFormat { rate: 8000, channels })
+            }
+            AudioCodec::Mp3 => of_frame(Syntax::Mpeg).unwrap_or_default(),
+            // Behind the extended header of five bytes.
+            AudioCodec::Ac3 => body
+                .get(5..)
+                .and_then(|frame| Syntax::Ac3.header(frame))
+                .map(|header| Setup::Audio(AudioFormat { rate: header.rate, channels: header.channels }))
+                .unwrap_or_default(),
+        };
+        self.take_audio(codec, setup);
+        Ok(())
+    }
+
+    fn take_audio(&mut self, codec: AudioCodec, setup: Setup) {
+        let known = self.audio.as_ref().map(|audio| audio.track);
+        let configured = setup != Setup::Unknown;
+        let track = self.place(known, AUDIO, codec_of_audio(codec), setup);
+        self.audio = Some(Audio { track, codec, configured });
+    }
+
+    /// Puts a track among the tracks, at its place if it has one, and answers where it is. Tracks that are as they
+    /// were stay the same allocation.
+    fn place(&mut self, at: Option<usize>, id: TrackId, codec: Codec, setup: Setup) -> usize {
+        let track = Track { id, codec, setup, language: None };
+        let at = at.unwrap_or(self.tracks.0.len());
+        if self.tracks.0.get(at) != Some(&track) {
+            let mut tracks = Tracks::clone(&self.tracks);
+            match tracks.0.get_mut(at) {
+                Some(place) => *place = track,
+                None => tracks.0.push(track),
+            }
+            self.tracks = Arc::new(tracks);
+        }
+        at
+    }
+
+    /// The time of a message without the wraps of 2^32 milliseconds.
+    fn ticks(&mut self, timestamp: u32, nanoseconds: u32) -> Ticks {
+        let time = match self.time {
+            // The shorter way, which may lead back: tracks are not interleaved to the millisecond.
+            Some(last) => last + i64::from(timestamp.wrapping_sub(last as u32) as i32),
+            None => i64::from(timestamp),
+        };
+        self.time = Some(time);
+        time * TICKS_PER_MILLISECOND + i64::from(nanoseconds) * TICKS_PER_SECOND / 1_000_000_000
+    }
+}
+
+/// Neither a delimiter nor filler: those are a matter of the container.
+fn is_kept(standard: Standard, unit: &[u8]) -> bool {
+    !matches!(standard.kind_of(unit), Kind::Delimiter | Kind::Filler)
+}
+
+fn setup_of(sets: &ParameterSets) -> Setup {
+    Setup::ParameterSets {
+        vps: sets.vps().cloned().collect(),
+        sps: sets.sps().cloned().collect(),
+        pps: sets.pps().cloned().collect(),
+    }
+}
+
+fn standard(codec: VideoCodec) -> Option<Standard> {
+    match codec {
+        VideoCodec::Avc => Some(Standard::H264),
+        VideoCodec::Hevc => Some(Standard::H265),
+        VideoCodec::Av1 => None,
+    }
+}
+
+fn codec_of_video(codec: VideoCodec) -> Codec {
+    match codec {
+        VideoCodec::Avc => Codec::H264,
+        VideoCodec::Hevc => Codec::H265,
+        VideoCodec::Av1 => Codec::Av1,
+    }
+}
+
+fn codec_of_audio(codec: AudioCodec) -> Codec {
+    match codec {
+        AudioCodec::Aac => Codec::Aac,
+        AudioCodec::Mp3 => Codec::MpegAudio,
+        AudioCodec::Ac3 => Codec::Ac3,
+        AudioCodec::Opus => Codec::Opus,
+        AudioCodec::PcmA => Codec::PcmA,
+        AudioCodec::PcmU => Codec::PcmU,
+    }
+}
+
+const TICKS_PER_MILLISECOND: Ticks = TICKS_PER_SECOND / 1000;
+const VIDEO: TrackId = 1;
+const AUDIO: TrackId = 2;
