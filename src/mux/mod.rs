@@ -20,6 +20,8 @@ use crate::wire::ts::FilterSpec;
 pub enum Derivation {
     /// Transport packets, some of them taken out.
     Filtered(FilterSpec),
+    /// RTP packets in interleaved frames, as RTSP connections carry them.
+    Rtsp(rtp::Numbers),
     /// RTMP messages.
     Rtmp {
         /// The message stream that servers gave.
@@ -43,6 +45,10 @@ impl Derivation {
             Self::Filtered(spec) => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Datagrams(lane), Box::new(Filtered::new(spec.clone(), writer)))
+            }
+            Self::Rtsp(numbers) => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(rtp::RtspMaker::new(*numbers, writer)))
             }
             Self::Rtmp { stream } => {
                 let (lane, writer) = Lane::new(bounds);

@@ -43,7 +43,7 @@ impl Director {
                 let stats = output.stats();
                 // Where peers acknowledge, only that counts.
                 let counter = match spec.url {
-                    OutputUrl::Srt(_) | OutputUrl::Rtmp(_) => &stats.acknowledged,
+                    OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) => &stats.acknowledged,
                     _ => &stats.datagrams,
                 };
                 let moved = replace(&mut seen.moved, counter.load(Relaxed));

@@ -150,7 +150,10 @@ impl Connection {
         for _ in 0..READS {
             match self.socket.read(buffer) {
                 Ok(0) => {
-                    return Err(Farewell { reason: "the peer closed the connection".into(), retryable: true });
+                    return Err(Farewell {
+                        reason: "the peer closed the connection".into(),
+                        retryable: true,
+                    });
                 }
                 Ok(count) => {
                     let heard = buffer.get(..count).unwrap_or_default();

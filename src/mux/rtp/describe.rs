@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::media::{AudioFormat, Codec, Setup, Track, TrackId};
+use crate::media::{AudioFormat, Codec, Setup, Track, TrackId, Tracks};
 use crate::wire::rtp::AuHeaders;
-use crate::wire::rtsp::{Format, Media};
+use crate::wire::rtsp::{Description, Format, Media};
 
 /// A track that is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,32 @@ pub struct Dropped {
     pub codec: String,
     /// Why it is left out.
     pub why: &'static str,
+}
+
+impl Dropped {
+    /// It may be carried once more is known of it.
+    pub fn is_pending(&self) -> bool {
+        [CONFIG_UNKNOWN, RATE_UNKNOWN].contains(&self.why)
+    }
+}
+
+/// Tracks as a session: those that RTP carries, each with its index as `trackID=` and twice its index as channel; and
+/// those that are left out. Only the first 16 tracks count.
+pub fn describe(tracks: &Tracks) -> (Description, Vec<(usize, Dropped)>) {
+    let (mut description, mut dropped) = (Description::default(), Vec::new());
+    for (index, track) in tracks.0.iter().enumerate() {
+        let media = match u8::try_from(index).ok().filter(|index| *index < TRACKS_MOST) {
+            Some(index) => media_of(track, FIRST_TYPE + index),
+            None => Err("RTP carries 16 tracks here"),
+        };
+        match media {
+            Ok(media) => description.media.push(Media { control: Some(format!("trackID={index}")), ..media }),
+            Err(why) => {
+                dropped.push((index, Dropped { id: track.id, codec: track.codec.name().into(), why }))
+            }
+        }
+    }
+    (description, dropped)
 }
 
 /// The media of a track; `number` chooses its payload type where the format has none of its own.
@@ -38,9 +64,10 @@ pub(super) fn media_of(track: &Track, number: u8) -> Result<Media, &'static str>
         }
         Codec::Aac => {
             let Setup::Aac { config, format } = &track.setup else {
-                return Err("its AudioSpecificConfig is not known yet");
+                return Err(CONFIG_UNKNOWN);
             };
-            let aac = Format::Aac { config: config.clone(), headers: AuHeaders::HBR, channels: format.channels };
+            let aac =
+                Format::Aac { config: config.clone(), headers: AuHeaders::HBR, channels: format.channels };
             (aac, format.rate, number)
         }
         Codec::Opus => {
@@ -67,7 +94,7 @@ pub(super) fn media_of(track: &Track, number: u8) -> Result<Media, &'static str>
         Codec::Av1 => return Err("RTP does not carry AV1 here"),
     };
     if clock_rate == 0 {
-        return Err("its sample rate is not known yet");
+        return Err(RATE_UNKNOWN);
     }
     Ok(Media { format, payload_type, clock_rate, control: None, group: None })
 }
@@ -115,5 +142,11 @@ fn parameter_sets(setup: &Setup) -> (Vec<Bytes>, Vec<Bytes>, Vec<Bytes>) {
     }
 }
 
+const CONFIG_UNKNOWN: &str = "its AudioSpecificConfig is not known yet";
+const RATE_UNKNOWN: &str = "its sample rate is not known yet";
+
+/// The first dynamic payload type (RFC 3551, 3).
+const FIRST_TYPE: u8 = 96;
+const TRACKS_MOST: u8 = 16;
 const VIDEO_RATE: u32 = 90_000;
 const OPUS_RATE: u32 = 48_000;

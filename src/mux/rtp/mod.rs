@@ -3,9 +3,11 @@
 
 mod clock;
 mod describe;
+mod maker;
 mod pack;
 mod unpack;
 
-pub use describe::Dropped;
-pub use pack::{Packed, Packer};
+pub use describe::{Dropped, describe};
+pub use maker::{RtspMaker, positions};
+pub use pack::{Numbers, Packer};
 pub use unpack::Unpacker;

@@ -1,25 +1,34 @@
 //! Access units of a stream enter, RTP packets leave, made once and shared by all readers: one source, sequence and
 //! timestamp space per track. Keeps no packet.
 
-use super::describe::{Dropped, media_of};
-use crate::media::{self, Frame, Setup, TICKS_PER_SECOND, Ticks, Track, Tracks};
+use super::describe::describe;
+use crate::media::{self, Frame, Nanos, Setup, TICKS_PER_SECOND, Ticks, Track, Tracks};
 use crate::wire::h26x::{Kind, Standard, length_prefixed};
 use crate::wire::rtp::rtcp::{self, SenderReport};
 use crate::wire::rtp::{
     Line, Packets, packetize_aac, packetize_ac3, packetize_h264, packetize_h265, packetize_klv,
     packetize_mpeg_audio, packetize_opus, packetize_samples,
 };
-use crate::wire::rtsp::{Description, Format, Media};
+use crate::wire::rtsp::{Format, Media};
+
+/// What the packets of a stream are numbered by: equal numbers make equal packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Numbers {
+    /// Tracks that are packed, one bit for each index.
+    pub tracks: u32,
+    /// Random: sources, first sequence numbers and timestamps come of it (RFC 3550, 5.1).
+    pub seed: u64,
+    /// Wall clock at nanosecond 0 of the shard's clock, in nanoseconds since 1970.
+    pub wall: u64,
+}
 
 /// Makes the packets of a stream.
 #[derive(Debug)]
 pub struct Packer {
-    lines: Vec<Sender>,
-    /// Where each track of the stream is in `lines`.
-    places: Vec<Option<usize>>,
-    dropped: Vec<Dropped>,
-    description: Description,
+    /// One for each track of the stream.
+    lines: Vec<Option<Sender>>,
     shape: Tracks,
+    wall: u64,
     /// A time of the stream, and the wall clock that it is told with (nanoseconds since 1970).
     anchor: Option<(Ticks, u64)>,
 }
@@ -27,6 +36,7 @@ pub struct Packer {
 #[derive(Debug)]
 struct Sender {
     line: Line,
+    format: Format,
     clock_rate: u32,
     /// RTP timestamp of tick 0.
     base: u32,
@@ -34,57 +44,27 @@ struct Sender {
     next: Option<u32>,
 }
 
-/// What was made of an access unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packed {
-    /// Its track, as its place in the description.
-    pub track: usize,
-    /// A reader may start with it.
-    pub random_access: bool,
-}
-
 impl Packer {
-    /// Makes packets of at most `most` bytes of the tracks that RTP carries; `random` gives the first sequence number
-    /// and timestamp and the source of each (RFC 3550, 5.1).
-    pub fn new(tracks: &Tracks, most: usize, random: &mut dyn FnMut() -> u32) -> Self {
-        let mut packer = Self {
-            lines: Vec::new(),
-            places: Vec::new(),
-            dropped: Vec::new(),
-            description: Description::default(),
-            shape: tracks.clone(),
-            anchor: None,
-        };
-        for track in &tracks.0 {
-            // At most 16 tracks: channels and dynamic payload types last.
-            let place = packer.lines.len();
-            let media = media_of(track, FIRST_TYPE + place.min(TRACKS_MOST) as u8);
-            match media.and_then(|media| if place < TRACKS_MOST { Ok(media) } else { Err("more than 16 tracks") }) {
-                Ok(media) => {
-                    let mut line = Line::new(media.payload_type, random(), random() as u16, most);
-                    line.channel = 2 * place as u8;
-                    let (clock_rate, base) = (media.clock_rate, random());
-                    packer.lines.push(Sender { line, clock_rate, base, next: None });
-                    packer.places.push(Some(place));
-                    packer.description.media.push(Media { control: Some(format!("trackID={place}")), ..media });
-                }
-                Err(why) => {
-                    packer.places.push(None);
-                    packer.dropped.push(Dropped { id: track.id, codec: track.codec.name().into(), why });
-                }
+    /// Makes packets of at most `most` bytes of the tracks that RTP carries.
+    pub fn new(tracks: &Tracks, numbers: Numbers, most: usize) -> Self {
+        let mut lines: Vec<Option<Sender>> = tracks.0.iter().map(|_| None).collect();
+        for media in describe(tracks).0.media {
+            let index =
+                media.control.as_deref().and_then(|control| control.strip_prefix("trackID=")?.parse().ok());
+            let Some(index) = index.filter(|index: &usize| numbers.tracks >> (index & 31) & 1 == 1) else {
+                continue;
+            };
+            let random = |nth: u64| mix(numbers.seed ^ ((index as u64) << 8 | nth));
+            let mut line = Line::new(media.payload_type, random(0) as u32, random(1) as u16, most);
+            // At most 16 tracks.
+            line.channel = 2 * index as u8;
+            let Media { format, clock_rate, .. } = media;
+            let sender = Sender { line, format, clock_rate, base: random(2) as u32, next: None };
+            if let Some(place) = lines.get_mut(index) {
+                *place = Some(sender);
             }
         }
-        packer
-    }
-
-    /// The tracks that are carried.
-    pub fn description(&self) -> &Description {
-        &self.description
-    }
-
-    /// The tracks that are left out.
-    pub fn dropped(&self) -> &[Dropped] {
-        &self.dropped
+        Self { lines, shape: tracks.clone(), wall: numbers.wall, anchor: None }
     }
 
     /// True while frames with these tracks can go on in the same session: same tracks and codecs, in the same order,
@@ -97,16 +77,14 @@ impl Packer {
         self.shape.0.len() == tracks.0.len() && self.shape.0.iter().zip(&tracks.0).all(same)
     }
 
-    /// Appends the packets of an access unit; `None` when its track is not carried. A random access point of a video
+    /// Appends the packets of an access unit; false when its track is not carried. A random access point of a video
     /// track has its parameter sets in front.
-    pub fn pack(&mut self, frame: &Frame, into: &mut Packets) -> Option<Packed> {
-        let track = self.places.get(frame.track).copied().flatten()?;
-        let format = &self.description.media.get(track)?.format;
-        let sender = self.lines.get_mut(track)?;
+    pub fn pack(&mut self, frame: &Frame, into: &mut Packets) -> bool {
+        let Some(Some(sender)) = self.lines.get_mut(frame.track) else { return false };
         let timestamp = sender.timestamp(frame.pts);
         let line = &mut sender.line;
         let data = &frame.data[..];
-        match format {
+        match &sender.format {
             Format::H264 { .. } => {
                 let front = missing_sets(frame, Standard::H264);
                 let nals = front.into_iter().chain(length_prefixed(data, 4));
@@ -131,19 +109,19 @@ impl Packer {
             Format::MpegAudio => packetize_mpeg_audio(data, line, timestamp, into),
             Format::Ac3 { .. } => packetize_ac3(data, line, timestamp, into),
             Format::Klv => packetize_klv(data, line, timestamp, into),
-            Format::Latm { .. } | Format::Mp2t | Format::Other(_) => return None,
+            Format::Latm { .. } | Format::Mp2t | Format::Other(_) => return false,
         }
-        Some(Packed { track, random_access: frame.random_access })
+        true
     }
 
-    /// Appends the sender report and the name of every track: at `time` of the stream the wall clock says `wall`
-    /// (nanoseconds since 1970). Later reports count from the first one by the time of the stream, so that
-    /// what receivers make of them is as steady as the stream.
-    pub fn report(&mut self, time: Ticks, wall: u64, name: &str, into: &mut Packets) {
-        let (start, at_start) = *self.anchor.get_or_insert((time, wall));
+    /// Appends the sender report and the name of every track. `time` of the stream came at `arrival`; later reports
+    /// count from the first one by the time of the stream, so that what receivers make of them is as steady as the
+    /// stream.
+    pub fn report(&mut self, time: Ticks, arrival: Nanos, name: &str, into: &mut Packets) {
+        let (start, at_start) = *self.anchor.get_or_insert((time, self.wall.saturating_add(arrival)));
         let passed = i128::from(time - start) * 1_000_000_000 / i128::from(TICKS_PER_SECOND);
         let wall = (i128::from(at_start) + passed).clamp(0, u64::MAX.into()) as u64;
-        for sender in &mut self.lines {
+        for sender in self.lines.iter().flatten() {
             let report = SenderReport {
                 ssrc: sender.line.ssrc,
                 ntp: rtcp::ntp(wall),
@@ -158,19 +136,10 @@ impl Packer {
         }
     }
 
-    /// The RTP timestamp of a time on a track.
-    pub fn timestamp(&self, track: usize, time: Ticks) -> Option<u32> {
-        Some(self.lines.get(track)?.timestamp(time))
-    }
-
-    /// The sequence number that the next packet of a track gets.
-    pub fn sequence(&self, track: usize) -> Option<u16> {
-        Some(self.lines.get(track)?.line.sequence)
-    }
-
-    /// The source of a track.
-    pub fn ssrc(&self, track: usize) -> Option<u32> {
-        Some(self.lines.get(track)?.line.ssrc)
+    /// Whether pictures are among what is packed: a reader begins at one of them.
+    pub fn has_video(&self) -> bool {
+        let carried = self.lines.iter().zip(&self.shape.0);
+        carried.into_iter().any(|(line, track)| line.is_some() && track.codec.kind() == media::Kind::Video)
     }
 }
 
@@ -203,7 +172,12 @@ fn missing_sets(frame: &Frame, standard: Standard) -> Vec<&[u8]> {
     }
 }
 
-/// The first dynamic payload type (RFC 3551, 3).
-const FIRST_TYPE: u8 = 96;
-const TRACKS_MOST: usize = 16;
+/// SplitMix64: numbers that look random, the same for the same seed.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
 const AAC_SAMPLES: u32 = 1024;

@@ -87,7 +87,13 @@ impl Unpacker {
     }
 
     /// Takes the next packet of a media, which arrived at `arrival`.
-    pub fn packet(&mut self, media: usize, packet: InOrder<'_>, arrival: Nanos, emit: &mut impl FnMut(Frame)) {
+    pub fn packet(
+        &mut self,
+        media: usize,
+        packet: InOrder<'_>,
+        arrival: Nanos,
+        emit: &mut impl FnMut(Frame),
+    ) {
         let Some(place) = self.places.get(media).copied().flatten() else { return };
         let Some(lane) = self.lanes.get_mut(place) else { return };
         let mut units = std::mem::take(&mut self.units);
@@ -280,7 +286,8 @@ const PICTURE: Ticks = 3000;
 mod tests {
     use bytes::Bytes;
 
-    use super::super::pack::Packer;
+    use super::super::describe::describe;
+    use super::super::pack::{Numbers, Packer};
     use super::*;
     use crate::media::{AudioFormat, Track};
     use crate::wire::rtp::rtcp::{Rtcp, parse as parse_rtcp};
@@ -289,7 +296,11 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     fn nals(units: &[&[u8]]) -> Bytes {
-        units.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat()).collect::<Vec<_>>().into()
+        units
+            .iter()
+            .flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat())
+            .collect::<Vec<_>>()
+            .into()
     }
 
     fn track(id: TrackId, codec: Codec, setup: Setup) -> Track {
@@ -317,11 +328,8 @@ mod tests {
     const SLICE: [u8; 6] = [0x41, 0x9a, 0x02, 1, 2, 3];
 
     fn packer() -> Packer {
-        let mut random = 0x9e37_79b9u32;
-        Packer::new(&tracks(), 1200, &mut || {
-            random = random.wrapping_mul(747_796_405).wrapping_add(1);
-            random
-        })
+        let numbers = Numbers { tracks: u32::MAX, seed: 0x9e37_79b9, wall: 1_700_000_000_000_000_000 };
+        Packer::new(&tracks(), numbers, 1200)
     }
 
     fn frame(track: usize, pts: Ticks, random_access: bool, data: Bytes) -> Frame {
@@ -331,19 +339,20 @@ mod tests {
 
     #[test]
     fn tracks_that_cannot_be_carried_are_named() {
-        let packer = packer();
-        let names: Vec<_> = packer.description().media.iter().map(|media| media.format.name()).collect();
+        let (description, dropped) = describe(&tracks());
+        let names: Vec<_> = description.media.iter().map(|media| media.format.name()).collect();
         assert_eq!(names, ["H264", "mpeg4-generic", "SMPTE336M", "PCMA"]);
-        let dropped: Vec<_> = packer.dropped().iter().map(|dropped| (dropped.id, dropped.codec.as_str())).collect();
-        assert_eq!(dropped, [(257, "AV1"), (260, "AAC")]);
-        let types: Vec<_> = packer.description().media.iter().map(|media| media.payload_type).collect();
-        assert_eq!(types, [96, 97, 98, 8]);
+        let dropped: Vec<_> =
+            dropped.iter().map(|(at, dropped)| (*at, dropped.id, dropped.codec.as_str())).collect();
+        assert_eq!(dropped, [(1, 257, "AV1"), (4, 260, "AAC")]);
+        let types: Vec<_> = description.media.iter().map(|media| media.payload_type).collect();
+        assert_eq!(types, [96, 98, 99, 8]);
     }
 
     #[test]
     fn frames_go_through_packets_and_come_out_as_they_were() {
         let mut packer = packer();
-        let text = packer.description().write("test");
+        let text = describe(&tracks()).0.write("test");
         let description = Description::parse(text.as_bytes()).unwrap();
         let mut unpacker = Unpacker::new(&description);
         let klv = Bytes::from([&[6, 14, 43, 52][..], &[7; 3000]].concat());
@@ -358,17 +367,21 @@ mod tests {
             }
         }
         let mut packets = Packets::default();
-        packer.report(5, 1_700_000_000_000_000_000, "m", &mut packets);
+        packer.report(5, 0, "m", &mut packets);
         let mut out = Vec::new();
         for (count, unit) in sent.iter().enumerate() {
-            assert!(packer.pack(unit, &mut packets).is_some());
+            assert!(packer.pack(unit, &mut packets));
             let arrival = (unit.pts as u64 * 100 / 9) * 1000;
             let framed = packets.framed().to_vec();
             for range in packets.ranges() {
                 let (channel, packet) = (framed[range.start + 1], &framed[range.start + 4..range.end]);
-                let media = usize::from(channel / 2);
+                let media = [0, 9, 1, 2, 9, 3][usize::from(channel / 2)];
                 if channel % 2 == 1 {
-                    let take = |rtcp| if let Rtcp::SenderReport(report, _) = rtcp { unpacker.report(media, &report) };
+                    let take = |rtcp| {
+                        if let Rtcp::SenderReport(report, _) = rtcp {
+                            unpacker.report(media, &report)
+                        }
+                    };
                     parse_rtcp(packet, take).unwrap();
                     continue;
                 }
@@ -382,7 +395,10 @@ mod tests {
         let place = |track| [0, 9, 1, 2][track];
         let offset = out[0].pts - sent[0].pts;
         for (sent, out) in sent.iter().zip(&out) {
-            assert_eq!((out.track, &out.data, out.random_access), (place(sent.track), &sent.data, sent.random_access));
+            assert_eq!(
+                (out.track, &out.data, out.random_access),
+                (place(sent.track), &sent.data, sent.random_access)
+            );
             // one unit of 44.1 kHz
             assert!((out.pts - sent.pts - offset).abs() <= 3, "{} {}", out.pts, sent.pts);
             assert!(out.dts <= out.pts);
@@ -396,14 +412,17 @@ mod tests {
     #[test]
     fn a_random_access_point_without_parameter_sets_is_given_them() {
         let mut packer = packer();
-        let mut unpacker = Unpacker::new(packer.description());
+        let mut unpacker = Unpacker::new(&describe(&tracks()).0);
         let mut out = Vec::new();
-        for (i, picture) in [nals(&[&IDR]), nals(&[&SPS, &PPS, &IDR]), nals(&[&SLICE])].into_iter().enumerate() {
+        for (i, picture) in
+            [nals(&[&IDR]), nals(&[&SPS, &PPS, &IDR]), nals(&[&SLICE])].into_iter().enumerate()
+        {
             let mut packets = Packets::default();
             packer.pack(&frame(0, 3600 * i as i64, i < 2, picture), &mut packets);
             for packet in packets.iter() {
                 let (header, payload) = parse(packet).unwrap();
-                unpacker.packet(0, InOrder { header, payload, gap: false }, 0, &mut |frame| out.push(frame.data));
+                unpacker
+                    .packet(0, InOrder { header, payload, gap: false }, 0, &mut |frame| out.push(frame.data));
             }
         }
         assert_eq!(out, [nals(&[&SPS, &PPS, &IDR]), nals(&[&SPS, &PPS, &IDR]), nals(&[&SLICE])]);
@@ -415,7 +434,8 @@ mod tests {
         let mut packets = Packets::default();
         for i in 0..200i64 {
             // 1024 samples of 44.1 kHz are no whole number of ticks
-            packer.pack(&frame(2, i * 1024 * 90_000 / 44_100, true, Bytes::from_static(&[1; 9])), &mut packets);
+            packer
+                .pack(&frame(2, i * 1024 * 90_000 / 44_100, true, Bytes::from_static(&[1; 9])), &mut packets);
         }
         let times: Vec<u32> = packets.iter().map(|packet| parse(packet).unwrap().0.timestamp).collect();
         assert!(times.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == 1024));

@@ -246,12 +246,13 @@ impl Server {
         &self.base
     }
 
-    /// Answers DESCRIBE: these tracks are there. Their control URLs become `trackID=` and their places.
+    /// Answers DESCRIBE: these tracks are there. A control URL is `trackID=` and a number; where there is none, it
+    /// becomes the place.
     pub fn describe(&mut self, mut description: Description, name: &str) {
         let Some(waiting) = self.take_waiting(|action| *action == Action::Describe) else { return };
         description.control = Some("*".into());
         for (i, media) in description.media.iter_mut().enumerate() {
-            media.control = Some(format!("{TRACK}{i}"));
+            media.control.get_or_insert_with(|| format!("{TRACK}{i}"));
         }
         let base = format!("{}/", waiting.base);
         let mut response = self.answer(&waiting.request, Status::OK);
