@@ -3,12 +3,14 @@
 
 mod frame;
 mod message;
+mod timeline;
 mod track;
 
 use bytes::Bytes;
 
 pub use frame::{Frame, TICKS_PER_SECOND, Ticks};
 pub use message::Message;
+pub use timeline::{DecodingTimes, Stamps, Timeline, Unwrap};
 pub use track::{AudioFormat, Codec, Kind, Setup, Track, TrackId, Tracks};
 
 /// Nanoseconds on the shard's monotonic clock (`CLOCK_MONOTONIC`).

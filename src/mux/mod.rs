@@ -1,13 +1,15 @@
 //! Makes derived lanes: datagrams and frames of a stream enter, another representation of it leaves, made once and shared
 //! by all its readers. Never touches the native lane.
 
+mod demuxer;
 mod filtered;
 pub mod flv;
+mod muxer;
 pub mod rtp;
-mod stub;
-pub use stub::{Demuxer, Muxer};
 
+pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
+pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported};
 
 use std::sync::Arc;
 

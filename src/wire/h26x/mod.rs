@@ -10,6 +10,7 @@ mod sps265;
 
 pub use nal::{AnnexB, Kind, LengthPrefixed, Standard, annex_b, length_prefixed, put_length_prefixed};
 pub use parameter_sets::ParameterSets;
+pub(crate) use picture::RECOVERY_POINT;
 pub use picture::{Picture, Slice};
 pub use record::{Record, RecordError, avcc, hvcc};
 pub use sps264::Sps264;

@@ -4,10 +4,13 @@
 mod analyzer;
 mod clock;
 pub mod codec;
+pub mod demux;
 mod descriptor;
 mod filter;
 mod first_clock;
 mod framer;
+pub mod metadata;
+pub mod multiplexer;
 pub mod pacer;
 pub mod packet;
 pub mod pes;
@@ -22,10 +25,12 @@ mod tables;
 
 pub use analyzer::{Analyzer, Inspection};
 pub use clock::ClockReport;
+pub use demux::Demux;
 pub use descriptor::DescriptorReport;
 pub use filter::{Fill, Filter, FilterSpec};
 pub use first_clock::FirstClock;
 pub use framer::Framer;
+pub use multiplexer::Multiplexer;
 pub use pacer::{FilePacer, LivePacer, NoClock};
 pub use packet::Packet;
 pub use report::{PidReport, ProgramReport, Report, StreamReport};

@@ -106,6 +106,11 @@ impl<'a> Packet<'a> {
         self.adaptation().is_some_and(Adaptation::is_discontinuity)
     }
 
+    /// Whether its adaptation field is longer than what is in it: the payload did not fill the packet (2.4.3.4).
+    pub fn has_stuffing(self) -> bool {
+        self.has_adaptation() && self.adaptation().is_none_or(Adaptation::has_stuffing)
+    }
+
     /// The payload, possibly empty; none when none is announced or the adaptation field does not fit.
     pub fn payload(self) -> Option<&'a [u8]> {
         match self.0[3] & 0x30 {
@@ -139,6 +144,20 @@ impl Adaptation<'_> {
     /// Original programme clock reference in units of 1/27 MHz.
     pub fn opcr(self) -> Option<u64> {
         (self.flags() & OPCR_FLAG != 0).then(|| self.clock(opcr_offset(self.flags()))).flatten()
+    }
+
+    fn has_stuffing(self) -> bool {
+        let flags = self.flags();
+        let clocks = [(PCR_FLAG, 6), (OPCR_FLAG, 6), (0x04, 1)];
+        let mut used: usize =
+            1 + clocks.iter().filter(|(flag, _)| flags & flag != 0).map(|f| f.1).sum::<usize>();
+        // transport_private_data, adaptation_field_extension: a length and as many bytes
+        for flag in [0x02, 0x01] {
+            if flags & flag != 0 {
+                used += 1 + usize::from(self.0.get(used).copied().unwrap_or(0));
+            }
+        }
+        self.0.len() > used
     }
 
     fn flags(self) -> u8 {
@@ -301,6 +320,19 @@ mod tests {
                 assert_eq!(bytes[..4], before[..4]);
             }
         }
+    }
+
+    #[test]
+    fn stuffing_is_told_from_what_an_adaptation_field_is_for() {
+        let stuffed = |field: &[u8]| view(&packet(3, 0, field)).has_stuffing();
+        assert!(!view(&packet(1, 0, &[])).has_stuffing());
+        // a length of 0 fills one byte up
+        assert!(stuffed(&[]) && !stuffed(&[0]) && stuffed(&[0, 0xff]));
+        assert!(!stuffed(&[0x10, 0, 0, 0, 0, 0, 0]) && stuffed(&[0x10, 0, 0, 0, 0, 0, 0, 0xff]));
+        assert!(!stuffed(&[0x06, 0, 2, 9, 9]) && stuffed(&[0x06, 0, 2, 9, 9, 0xff]));
+        assert!(
+            !stuffed(&[0x03, 1, 9, 1, 9]) && stuffed(&[0x03, 1, 9, 1, 9, 0xff]) && !stuffed(&[0x02, 200])
+        );
     }
 
     #[test]
