@@ -1,12 +1,13 @@
 //! `millrace probe`: a url or the path of a file enters, what is in that transport stream leaves, as a table or as
-//! JSON. Never sends anything.
+//! JSON. Sends nothing but what an SRT peer needs to hear.
 
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use millrace::app::{self, StartError};
@@ -20,7 +21,7 @@ use millrace::store::{InputUrl, RawUrl};
 use millrace::telemetry::InputStats;
 use millrace::wire::ts::packet::{PCR_HZ, pcr_delta};
 use millrace::wire::ts::{Analyzer, FirstClock, Framer, Packet, Report};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Looks at a file to its end, or listens for so many seconds (Ctrl-C ends that early), and prints what was found.
@@ -49,9 +50,12 @@ struct Findings {
     url: String,
     /// How long it was listened to; how long a file plays by its clock, null when it has none.
     seconds: Option<f64>,
+    #[serde(skip)]
+    live: bool,
     stream: Report,
-    counters: InputStats,
-    /// Who sends; null for a file.
+    #[serde(serialize_with = "inner")]
+    counters: Arc<InputStats>,
+    /// Who sends; null for a file and for SRT.
     senders: Option<Senders>,
 }
 
@@ -88,7 +92,7 @@ async fn look(target: &str, time: Duration) -> Result<Findings, ProbeError> {
 /// Reads a file as fast as it can be read; time in it is what its clock says.
 fn read(target: &str, path: &Path) -> Result<Findings, ProbeError> {
     let mut file = File::open(path)?;
-    let (mut analyzer, mut playtime, stats) = (Analyzer::new(), Playtime::default(), InputStats::default());
+    let (mut analyzer, mut playtime, stats) = (Analyzer::new(), Playtime::default(), Arc::default());
     let mut position = 0;
     let mut take = |datagram: &[u8]| {
         Packet::all(datagram).for_each(|packet| playtime.push(packet));
@@ -112,9 +116,10 @@ fn read(target: &str, path: &Path) -> Result<Findings, ProbeError> {
 }
 
 async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings, ProbeError> {
-    let mut driver = app::listen(url, &Config::default()).await?;
+    let stats = Arc::<InputStats>::default();
+    let mut ear = app::listen(url, &Config::default(), &stats).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (mut analyzer, stats) = (Analyzer::new(), InputStats::default());
+    let mut analyzer = Analyzer::new();
     let (mut position, mut last_arrival, mut bytes) = (0, 0, 0);
     let mut take = |datagram: &[u8], arrival| {
         analyzer.datagram(position, datagram, arrival);
@@ -132,19 +137,26 @@ async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings
             _ = interrupt.recv() => stop = true,
         }
         now = clock::now();
-        let (failed, _) = driver.poll(&mut tools, now, &stats, &mut |payload, arrival| {
+        let ended = ear.end();
+        let (failed, _) = ear.driver.poll(&mut tools, now, &stats, &mut |payload, arrival| {
             stats.datagrams.fetch_add(1, Relaxed);
             bytes += payload.len() as u64;
             last_arrival = arrival;
             framer.push(payload, &mut |datagram| take(datagram, arrival));
         });
-        if let Some(NoticeKind::Failed { reason, .. }) = failed {
+        let over = match failed {
+            Some(NoticeKind::Failed { reason, .. }) => Some(reason),
+            _ => ended,
+        };
+        // What came before a connection ended is what there is to tell.
+        stop |= over.is_some();
+        if let Some(reason) = over.filter(|_| bytes == 0) {
             return Err(ProbeError::Broken(reason));
         }
     }
     framer.finish(&mut |datagram| take(datagram, last_arrival));
     let health = InputHealth::default();
-    if let Driver::Udp(udp) = &driver {
+    if let Driver::Udp(udp) = &ear.driver {
         health.senders(udp.sender(), udp.foreign());
     }
     let senders = health.latest_senders().map(|senders| Senders::clone(&senders));
@@ -153,15 +165,18 @@ async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings
         return Err(if heard { ProbeError::NoRtp } else { ProbeError::Silent(time.as_secs()) });
     }
     let seconds = (now - begin) as f64 / 1e9;
+    let srt = ear.srt();
+    drop(ear);
+    stats.srt.show(srt);
     let found = findings(target, Some(seconds), analyzer.report(now), stats, &framer, bytes)?;
-    Ok(Findings { senders, ..found })
+    Ok(Findings { live: true, senders, ..found })
 }
 
 fn findings(
     target: &str,
     seconds: Option<f64>,
     stream: Report,
-    counters: InputStats,
+    counters: Arc<InputStats>,
     framer: &Framer,
     bytes: u64,
 ) -> Result<Findings, ProbeError> {
@@ -173,7 +188,12 @@ fn findings(
     counters.bitrate_bps.store(stream.bitrate_bps, Relaxed);
     counters.junk_bytes.store(framer.junk_bytes(), Relaxed);
     counters.resyncs.store(framer.resyncs(), Relaxed);
-    Ok(Findings { url: RawUrl::from(target).to_string(), seconds, stream, counters, senders: None })
+    let url = RawUrl::from(target).to_string();
+    Ok(Findings { url, seconds, live: false, stream, counters, senders: None })
+}
+
+fn inner<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    T::serialize(shared, serializer)
 }
 
 /// Without arrivals bit rates are means over the time that the file plays, and there is no jitter to measure.
@@ -223,9 +243,9 @@ impl Playtime {
 
 impl Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, seconds, stream, counters, senders } = self;
-        match (senders, seconds) {
-            (Some(_), Some(seconds)) => writeln!(f, "{url}, {seconds:.1} s")?,
+        let Self { url, seconds, live, stream, counters, senders } = self;
+        match (live, seconds) {
+            (true, Some(seconds)) => writeln!(f, "{url}, {seconds:.1} s")?,
             (_, Some(seconds)) => writeln!(
                 f,
                 "{url}, plays {seconds:.1} s; bit rates are means, and without arrivals there is no jitter"
@@ -242,6 +262,20 @@ impl Display for Findings {
             }
         }
         let load = |counter: &AtomicU64| counter.load(Relaxed);
+        if let Some(srt) = counters.srt.stats() {
+            let encryption = srt.encryption.load().as_str();
+            let ms = |microseconds: &AtomicU32| f64::from(microseconds.load(Relaxed)) / 1e3;
+            writeln!(
+                f,
+                "SRT: peer {}, encryption {encryption}, latency {} ms, round trip {:.1} ms; {} packets lost, {} sent again, {} given up",
+                srt.peer_version,
+                srt.latency_ms.load(Relaxed),
+                ms(&srt.rtt_us.last),
+                load(&srt.lost),
+                load(&srt.retransmitted),
+                load(&srt.dropped),
+            )?;
+        }
         for (count, what) in [
             (load(&counters.junk_bytes), "bytes between packets"),
             (load(&counters.resyncs), "times packets were found anew behind them"),

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{free_port, send_paced, testdata, wait_for};
+use support::{Engine, Flow, Sender, free_port, loopable, send_paced, testdata, wait_for};
 
 fn probe(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
@@ -149,4 +149,62 @@ fn nothing_to_say_is_a_failure_with_a_reason() {
         assert_eq!(code, Some(1), "{arguments:?}: {text}");
         assert!(text.contains(reason), "{arguments:?}: {text}");
     }
+}
+
+/// An engine with an input of datagrams that come.
+fn engine() -> (Engine, u64, Flow) {
+    let engine = Engine::with("reconnect: {delay_s: 1}\n");
+    let to = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let input = engine.add_input("in", &format!("udp://{to}"));
+    let flow = Flow::from(Sender::new(to), &loopable("h264_sync.ts"), 4.0);
+    (engine, input, flow)
+}
+
+fn is_the_stream(found: &Value, encryption: &str) {
+    assert_eq!(found["stream"]["klv_declared"], true, "{found}");
+    assert_eq!(found["stream"]["programs"][0]["streams"][0]["stream_type"], 0x1b);
+    let counters = &found["counters"];
+    assert_eq!(
+        (&counters["srt"]["encryption"], &counters["srt"]["dropped"]),
+        (&encryption.into(), &0.into())
+    );
+    assert!(counters["datagrams"].as_u64() > Some(100), "{counters}");
+    assert_eq!(found["senders"], Value::Null);
+}
+
+#[test]
+fn an_srt_listener_is_dialled_and_one_with_another_passphrase_named() {
+    let (engine, input, flow) = engine();
+    let port = free_port();
+    let serves = format!("srt://127.0.0.1:{port}?mode=listener&streamid=cam&passphrase=correct-horse");
+    let output = engine.add_output(input, "serves", &serves);
+    engine.wait(&output, "a listener", |output| output["state"] != "Connecting");
+    let url = format!("srt://127.0.0.1:{port}?streamid=read:cam&passphrase=");
+    is_the_stream(&json(&["--seconds", "3", &format!("{url}correct-horse")]), "aes_128_ctr");
+    let (code, text) = done(&["--seconds", "3", &format!("{url}correct-horse")]);
+    assert!(code == Some(0) && text.contains("SRT: peer 1.5.4, encryption aes_128_ctr"), "{text}");
+    let (code, text) = done(&["--seconds", "3", &format!("{url}another-horse")]);
+    assert!(code == Some(1) && text.contains("passphrase") && !text.contains("horse"), "{text}");
+    engine.wait(&format!("{output}"), "nobody", |output| output["stats"]["sessions"] == 0);
+    flow.stop();
+}
+
+#[test]
+fn an_srt_publisher_dials_in_whatever_it_asks_for() {
+    let (engine, input, flow) = engine();
+    let port = free_port();
+    engine.add_output(
+        input,
+        "pushes",
+        &format!("srt://127.0.0.1:{port}?streamid=publish:anything&conntimeo=500"),
+    );
+    is_the_stream(&json(&["--seconds", "8", &format!("srt://:{port}")]), "none");
+    flow.stop();
+}
+
+#[test]
+fn an_srt_peer_that_is_not_there_is_said() {
+    let url = format!("srt://127.0.0.1:{}?conntimeo=300", free_port());
+    let (code, text) = done(&["--seconds", "20", &url]);
+    assert!(code == Some(1) && text.contains("no answer"), "{text}");
 }

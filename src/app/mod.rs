@@ -2,6 +2,7 @@
 
 mod dial;
 mod director;
+mod ear;
 mod feeders;
 mod outlets;
 mod rtmp;
@@ -26,16 +27,17 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::control::{self, Board, Commands, Control};
 use crate::hub::{Bounds, Command, ShardHandle};
-use crate::ingest::{Driver, Inlet};
+use crate::ingest::Inlet;
 use crate::mux::rtp::Numbers;
 use crate::net::{self, HostPolicy, clock, random};
-use crate::store::{InputUrl, Store};
+use crate::store::Store;
 use crate::supervise::{DialBudget, Keeper};
 use crate::telemetry::ShardStats;
 use crate::wire::rtsp::Nonces;
 use crate::wire::srt::handshake::CookieSecret;
 
 pub use director::Defaults;
+pub use ear::{Ear, listen};
 use outlets::Outlets;
 use servers::{Marks, Servers};
 pub(crate) use streams::Shards;
@@ -183,23 +185,6 @@ impl App {
         if drained.await.is_err() {
             tracing::warn!("not everything ended within {DRAIN:?}");
         }
-    }
-}
-
-/// Listens, without an engine, as an input of this url would.
-///
-/// # Errors
-/// [`StartError::Source`].
-pub async fn listen(url: &InputUrl, config: &Config) -> Result<Driver, StartError> {
-    // Nobody is told anything: what is listened to is not served.
-    let servers = Servers::new(Handle::current(), None, mpsc::channel(1).0, marks());
-    let source = dial::source(url, "", &defaults(config, Vec::new(), Arc::new(servers))).await;
-    match source {
-        Ok(dial::Origin::Source(source)) => Ok(source.driver),
-        Ok(dial::Origin::Sessions(_) | dial::Origin::Feeder(_) | dial::Origin::Place(_)) => {
-            Err(StartError::Source("this is probed through an input".into()))
-        }
-        Err(error) => Err(StartError::Source(error.to_string())),
     }
 }
 

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::dial::DialError;
 use super::director::Defaults;
 use crate::net::{Interface, PortOptions, Route, SendOptions, clock, random, resolve, route_to};
-use crate::port::Conduct;
+use crate::port::{BondLink, Conduct};
 use crate::store::{
-    CipherMode, KeyLength, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink, SrtOutput, Takeover,
+    self, CipherMode, KeyLength, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink, SrtOutput,
+    Takeover,
 };
 use crate::wire::srt::crypto::{self, Offer, Passphrase, RefreshPlan};
-use crate::wire::srt::handshake::{CookieSecret, Dial, Local, Settings, Version};
+use crate::wire::srt::handshake::{CookieSecret, Dial, GroupKind, Local, Settings, Version};
 use crate::wire::srt::{Bandwidth, Seq, SocketId, StreamId};
 
 /// A session, or a place at a port, that is ready to begin.
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
 pub(crate) enum Meeting {
     /// We do.
     Dial { peer: SocketAddr, dial: Dial, rendezvous: bool },
+    /// We do, over several links.
+    Bond { kind: GroupKind, patience: u64, links: Vec<BondLink> },
     /// Peers do.
     Listen {
         cookie: CookieSecret,
@@ -35,15 +38,17 @@ pub(crate) enum Meeting {
         settings: Settings,
         max_sessions: usize,
         replace: bool,
+        groups: bool,
     },
 }
 
-/// Plans the sessions of an input, whose peers ask for `name` unless the url has another.
+/// Plans the sessions of an input, whose peers ask for `name` unless the url has another, or for anything if that is
+/// empty.
 pub(super) async fn receive(srt: &SrtInput, name: &str, defaults: &Defaults) -> Result<Plan, DialError> {
     let conduct =
         Conduct { idle_timeout: srt.link.idle_timeout, bandwidth: Bandwidth::Unlimited, window: srt.window };
-    let replace = srt.takeover == Takeover::Replace;
-    let (plan, _) = plan(&srt.link, name, defaults, conduct, false, (1, replace)).await?;
+    let rules = Rules { max_sessions: 1, replace: srt.takeover == Takeover::Replace, groups: srt.groups };
+    let (plan, _) = plan(&srt.link, name, defaults, conduct, false, rules).await?;
     Ok(plan)
 }
 
@@ -61,8 +66,16 @@ pub(super) async fn send(
         }
     };
     let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth, window: WINDOW };
-    let most = srt.max_sessions.map_or(defaults.max_sessions, |most| most as usize);
-    plan(&srt.link, name, defaults, conduct, true, (most, false)).await
+    let max_sessions = srt.max_sessions.map_or(defaults.max_sessions, |most| most as usize);
+    let rules = Rules { max_sessions, replace: false, groups: false };
+    plan(&srt.link, name, defaults, conduct, true, rules).await
+}
+
+/// Who may dial in.
+struct Rules {
+    max_sessions: usize,
+    replace: bool,
+    groups: bool,
 }
 
 async fn plan(
@@ -71,7 +84,7 @@ async fn plan(
     defaults: &Defaults,
     conduct: Conduct,
     sends: bool,
-    (max_sessions, replace): (usize, bool),
+    Rules { max_sessions, replace, groups }: Rules,
 ) -> Result<(Plan, Option<Route>), DialError> {
     let settings = Settings { window: conduct.window, ..settings(link, sends)? };
     let passphrase = link.crypto.as_ref().map(passphrase).transpose()?;
@@ -84,19 +97,51 @@ async fn plan(
             let login = listen.credentials.as_ref();
             let meeting = Meeting::Listen {
                 cookie: defaults.cookie.clone(),
-                name: Some(listen.name.clone().unwrap_or_else(|| name.into())),
+                name: listen.name.clone().or_else(|| (!name.is_empty()).then(|| name.into())),
                 login: login.map(|login| (login.user.clone(), login.password.reveal().into())),
                 settings,
                 max_sessions,
                 replace,
+                groups,
             };
             return Ok((Plan { port, passphrase, conduct, meeting }, None));
         }
+        SrtEnd::Group(group) => {
+            let mut links = Vec::with_capacity(group.nodes.len());
+            for node in &group.nodes {
+                let link = call(&node.dial, settings.clone(), passphrase.as_ref(), defaults).await?;
+                let (port, peer, dial, _) = link;
+                links.push(BondLink { port, peer, weight: node.weight, dial });
+            }
+            let kind = match group.kind {
+                store::GroupKind::Broadcast => GroupKind::Broadcast,
+                store::GroupKind::Backup => GroupKind::Backup,
+            };
+            let patience = group.patience.as_nanos() as u64;
+            // No port of the plan is bound: every link has its own.
+            let port = links.first().map(|link| link.port.clone()).ok_or(DialError::Broken)?;
+            return Ok((
+                Plan { port, passphrase, conduct, meeting: Meeting::Bond { kind, patience, links } },
+                None,
+            ));
+        }
     };
+    let (port, peer, dial, route) = call(dial, settings, passphrase.as_ref(), defaults).await?;
+    let meeting = Meeting::Dial { peer, dial, rendezvous };
+    Ok((Plan { port, passphrase, conduct, meeting }, Some(route)))
+}
+
+/// Where to dial and what to propose.
+async fn call(
+    dial: &SrtDial,
+    settings: Settings,
+    passphrase: Option<&Passphrase>,
+    defaults: &Defaults,
+) -> Result<(PortOptions, SocketAddr, Dial, Route), DialError> {
     let peer = resolve(&dial.host, dial.port, &defaults.policy).await?;
     let interface = dial.interface.as_deref().map(Interface::find).transpose()?;
     let route = route_to(peer.ip(), interface.as_ref().map_or(0, |i| i.index))?;
-    let offer = match passphrase.clone() {
+    let offer = match passphrase.cloned() {
         None => None,
         Some(passphrase) => {
             let derived = tokio::task::spawn_blocking(move || Offer::new(&passphrase, random()));
@@ -130,8 +175,7 @@ async fn plan(
         offer,
         timeout: dial.timeout.as_nanos() as u64,
     };
-    let meeting = Meeting::Dial { peer, dial, rendezvous };
-    Ok((Plan { port, passphrase, conduct, meeting }, Some(route)))
+    Ok((port, peer, dial, route))
 }
 
 fn settings(link: &SrtLink, sends: bool) -> Result<Settings, DialError> {

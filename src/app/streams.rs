@@ -22,7 +22,7 @@ use crate::inspect::InputHealth;
 use crate::media::{Message, Nanos, Tracks};
 use crate::mux::{Derivation, Product};
 use crate::net::{clock, pin_to_core};
-use crate::port::{self, Call, Drain, Listen, Owner, Ports, Role};
+use crate::port::{self, Bond, Call, Drain, Listen, Owner, Ports, Role};
 use crate::telemetry::{InputStats, OutputStats, SessionId, ShardStats};
 
 /// The data threads.
@@ -74,7 +74,7 @@ impl Shards {
         let _ = self.send(index, Command::Hold(time));
     }
 
-    fn send(&self, index: usize, command: ShardCommand) -> Result<(), Box<ShardCommand>> {
+    pub(super) fn send(&self, index: usize, command: ShardCommand) -> Result<(), Box<ShardCommand>> {
         match self.shards.get(index) {
             Some((shard, _)) => shard.send(command),
             None => Ok(()),
@@ -423,36 +423,7 @@ impl Streams {
         if let Role::Send(source) = &mut role {
             source.local = self.streams.get(&source.stream).is_some_and(|s| s.shard == shard);
         }
-        let Plan { port, passphrase, conduct, meeting } = plan;
-        let command = match meeting {
-            Meeting::Dial { peer, dial, rendezvous } => port::Command::Call(Box::new(Call {
-                owner,
-                attempt,
-                port,
-                peer,
-                passphrase,
-                dial,
-                rendezvous,
-                conduct,
-                role,
-            })),
-            Meeting::Listen { cookie, name, login, settings, max_sessions, replace } => {
-                port::Command::Listen(Box::new(Listen {
-                    owner,
-                    attempt,
-                    port,
-                    cookie,
-                    name,
-                    login,
-                    passphrase,
-                    settings,
-                    conduct,
-                    role,
-                    max_sessions,
-                    replace,
-                }))
-            }
-        };
+        let Some(command) = command(owner, attempt, plan, role) else { return Ok(shard) };
         self.ask(shard, Command::Outflow(OutletCommand::Port(command)))?;
         if let Some(local) = local {
             self.bound.entry(local).or_insert((shard, 0)).1 += 1;
@@ -531,6 +502,54 @@ impl Streams {
 
 fn detach_connections(output: egress::OutputKey) -> ShardCommand {
     Command::Outflow(OutletCommand::Connection(ConnectionCommand::Detach(output)))
+}
+
+/// What a shard is told to let sessions begin; `None` for an input that would dial a group.
+pub(super) fn command(owner: Owner, attempt: u32, plan: Plan, role: Role) -> Option<port::Command> {
+    let Plan { port, passphrase, conduct, meeting } = plan;
+    Some(match meeting {
+        Meeting::Dial { peer, dial, rendezvous } => port::Command::Call(Box::new(Call {
+            owner,
+            attempt,
+            port,
+            peer,
+            passphrase,
+            dial,
+            rendezvous,
+            conduct,
+            role,
+        })),
+        Meeting::Bond { kind, patience, links } => {
+            let Role::Send(source) = role else { return None };
+            port::Command::Bond(Box::new(Bond {
+                owner,
+                attempt,
+                kind,
+                links,
+                passphrase,
+                conduct,
+                patience,
+                source,
+            }))
+        }
+        Meeting::Listen { cookie, name, login, settings, max_sessions, replace, groups } => {
+            port::Command::Listen(Box::new(Listen {
+                owner,
+                attempt,
+                port,
+                cookie,
+                name,
+                login,
+                passphrase,
+                settings,
+                conduct,
+                role,
+                max_sessions,
+                replace,
+                groups,
+            }))
+        }
+    })
 }
 
 /// What reads a lane.

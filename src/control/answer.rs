@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::board::{Card, InputCard, OutputCard};
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec, redact, redact_stream_id};
 use crate::telemetry::{
-    Desired, DroppedTracks, Event, InputStats, Level, Link, OutputStats, Session, SessionId, SessionList,
-    State, Status,
+    Desired, DroppedTracks, Event, InputStats, Level, OutputStats, Session, SessionId, SessionList, State,
+    Status, Transport,
 };
 
 /// A moment as the contract writes it: naive UTC, whole seconds, `2024-01-01T12:00:00`.
@@ -280,7 +280,7 @@ fn sessions(list: &SessionList, role: &'static str, now: SystemTime) -> Vec<Sess
         since: Stamp(session.since),
         uptime_seconds: now.duration_since(session.since).unwrap_or_default().as_secs(),
         kicked: session.is_kicked(),
-        link: session.link.clone(),
+        transport: session.transport.clone(),
     };
     list.all().into_iter().map(answer).collect()
 }
@@ -384,15 +384,15 @@ pub(super) struct SessionAnswer {
     since: Stamp,
     uptime_seconds: u64,
     kicked: bool,
-    #[serde(flatten, serialize_with = "linked")]
-    link: Link,
+    #[serde(flatten, serialize_with = "carried")]
+    transport: Transport,
 }
 
 /// `"srt": {…}` or `"flow": {…}`.
-fn linked<S: Serializer>(link: &Link, serializer: S) -> Result<S::Ok, S::Error> {
-    match link {
-        Link::Srt(stats) => serializer.collect_map([("srt", &**stats)]),
-        Link::Flow(stats) => serializer.collect_map([("flow", &**stats)]),
+fn carried<S: Serializer>(transport: &Transport, serializer: S) -> Result<S::Ok, S::Error> {
+    match transport {
+        Transport::Srt(stats) => serializer.collect_map([("srt", &**stats)]),
+        Transport::Flow(stats) => serializer.collect_map([("flow", &**stats)]),
     }
 }
 

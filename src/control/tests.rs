@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use super::server::{router, serve};
 use super::{Board, Command, Control, commands};
 use crate::store::{OutputSpec, RawUrl, Refusal, Roots, Rules, Store, reader_of};
-use crate::telemetry::{Desired, Encryption, Level, Link, Session, SrtStats, State, Status};
+use crate::telemetry::{Desired, Encryption, Level, Session, SrtStats, State, Status, Transport};
 use crate::wire::ts::Analyzer;
 
 struct Engine {
@@ -193,7 +193,7 @@ async fn inputs_live_through_the_contract() {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "last_packet_ms": 0, "last_packet": null,
             "kernel_drops": 0, "junk_bytes": 0, "resyncs": 0, "continuity_errors": 0, "flow": null,
             "foreign_datagrams": 0, "rtp_lost": 0, "rtp_reordered": 0, "rtp_discarded": 0, "rtp_ssrc_changes": 0, "rcvbuf_requested": 0,
-            "rcvbuf_granted": 0, "srt": null, "sessions": 0,
+            "rcvbuf_granted": 0, "srt": null, "links": [], "sessions": 0,
         },
     });
     assert_eq!((status, &made), (201, &expected));
@@ -259,7 +259,7 @@ async fn outputs_live_through_the_contract() {
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0, "flow": null,
             "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,
-            "packets_per_datagram": 0, "srt": null, "sessions": 0,
+            "packets_per_datagram": 0, "srt": null, "links": [], "sessions": 0,
         },
     });
     assert_eq!((status, &made), (201, &expected));
@@ -382,9 +382,9 @@ async fn sessions_are_listed_and_kicked() {
     let session = |id, user: Option<&str>, stream_id: &str| {
         let peer = "[2001:db8::7]:40000".parse().unwrap();
         let stats = Arc::<SrtStats>::default();
-        let link = Link::Srt(Arc::clone(&stats));
+        let transport = Transport::Srt(Arc::clone(&stats));
         let (user, stream_id) = (user.map(Into::into), stream_id.into());
-        (Session::new(id, peer, user, stream_id, "srt_listener", noon(), link), stats)
+        (Session::new(id, peer, user, stream_id, "srt_listener", noon(), transport), stats)
     };
     let input = engine.board.input(1).unwrap();
     let (publisher, _) = session(1, Some("bob"), "publish:camera_1:bob:Zebra");

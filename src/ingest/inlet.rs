@@ -97,6 +97,7 @@ impl Inlet {
         self.framed_before.1 += self.framer.resyncs();
         self.framer = Framer::datagrams();
         self.waiting_since = None;
+        self.pipe.end();
     }
 }
 
@@ -107,7 +108,10 @@ impl Intake for Inlet {
         match command {
             Command::Attach { driver, attempt } => {
                 self.detach();
-                self.pipe.begin(false);
+                // Sessions say what they give when they begin.
+                if driver.media().is_none() {
+                    self.pipe.begin(false);
+                }
                 (self.driver, self.attempt) = (Some(driver), attempt);
             }
             Command::Detach => self.detach(),
@@ -148,6 +152,7 @@ impl Intake for Inlet {
                 let _ = self.notices.try_send(Notice { stream: self.key, attempt: self.attempt, kind });
             }
         }
+        self.pipe.tick(now);
         let repacked = self.flush_packs(now);
         self.commit(now);
         if self.pipe.polled.datagrams > 0 {
@@ -167,7 +172,7 @@ impl Intake for Inlet {
             .min()
             .map(|since| since + PACK_WAIT);
         let retry = self.uncommitted.map(|at| at + COMMIT_RETRY);
-        [driver, pack, retry].into_iter().flatten().min()
+        [driver, pack, retry, self.pipe.next_tick()].into_iter().flatten().min()
     }
 
     fn demand(&self) -> Schedule {

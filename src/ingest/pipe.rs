@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::splice::Splice;
 use crate::hub::{Bounds, Cursor, Lane, LaneWriter, Polled, Pulse};
 use crate::media::{Frame, Kind, Nanos, PACKET, Tracks};
-use crate::mux::{Demuxer, Derivation, Maker, Muxer};
+use crate::mux::{Demuxer, DemuxerOptions, Derivation, Maker, Muxer, MuxerOptions};
 use crate::telemetry::InputStats;
 use crate::wire::ts::{Analyzer, Report};
 
@@ -28,6 +28,8 @@ pub(super) struct Pipe {
     splice: Splice,
     frames: Option<Frames>,
     tracks: watch::Sender<Arc<Tracks>>,
+    /// When the muxer is looked after, while frames come.
+    next_tick: Option<Nanos>,
     /// Scratch.
     made: Vec<Frame>,
 }
@@ -58,6 +60,7 @@ impl Pipe {
             splice: Splice::default(),
             frames: None,
             tracks,
+            next_tick: None,
             made: Vec::new(),
         }
     }
@@ -66,11 +69,21 @@ impl Pipe {
     pub(super) fn begin(&mut self, frames: bool) {
         if frames {
             self.splice.begin();
-            self.muxer.get_or_insert_default();
+            self.muxer.get_or_insert_with(|| Box::new(Muxer::new(MuxerOptions::default())));
         } else {
             self.muxer = None;
         }
         self.open_frames();
+    }
+
+    /// The source is gone: what only its next packet would have ended leaves.
+    pub(super) fn end(&mut self) {
+        let arrival = self.last_arrival;
+        if let Some(demuxer) = self.frames.as_mut().and_then(|frames| frames.demuxer.as_mut()) {
+            demuxer.flush(arrival, &mut |frame| self.made.push(frame));
+            self.keep_made();
+        }
+        self.mux(|muxer, sink| muxer.flush(&mut |datagram, arrival| sink(datagram, arrival)));
     }
 
     pub(super) fn arrive(&mut self, arrival: Nanos) {
@@ -94,11 +107,27 @@ impl Pipe {
     pub(super) fn take_frame(&mut self, mut frame: Frame) {
         self.arrive(frame.arrival);
         self.splice.place(&mut frame);
-        if let Some(mut muxer) = self.muxer.take() {
-            muxer.push(&frame, &mut |datagram, arrival| self.stage(datagram, arrival));
-            self.muxer = Some(muxer);
-        }
+        self.next_tick.get_or_insert(frame.arrival + TICK);
+        self.mux(|muxer, sink| muxer.push(&frame, &mut |datagram, arrival| sink(datagram, arrival)));
         self.keep(frame);
+    }
+
+    /// Lets the muxer do what time asks for: as long as frames come, its tables and clock go on between them. Once they
+    /// stay away the stream is as silent as its source.
+    pub(super) fn tick(&mut self, now: Nanos) {
+        if self.next_tick.is_some_and(|due| due <= now) {
+            let silent = now.saturating_sub(self.last_arrival) > SILENT;
+            self.next_tick = (!silent).then_some(now + TICK);
+            self.mux(|muxer, sink| match silent {
+                true => muxer.flush(&mut |datagram, arrival| sink(datagram, arrival)),
+                false => muxer.tick(now, &mut |datagram, arrival| sink(datagram, arrival)),
+            });
+        }
+    }
+
+    /// When it wants [`Pipe::tick`].
+    pub(super) fn next_tick(&self) -> Option<Nanos> {
+        self.next_tick
     }
 
     /// Has a lane made, and gives its maker what a reader can begin with.
@@ -160,6 +189,14 @@ impl Pipe {
         self.analyzer.report(now)
     }
 
+    /// Lets the muxer, where there is one, write to the `ts` lane.
+    fn mux(&mut self, write: impl FnOnce(&mut Muxer, &mut dyn FnMut(&[u8], Nanos))) {
+        if let Some(mut muxer) = self.muxer.take() {
+            write(&mut muxer, &mut |datagram, arrival| self.stage(datagram, arrival));
+            self.muxer = Some(muxer);
+        }
+    }
+
     fn stage(&mut self, datagram: &[u8], arrival: Nanos) {
         let position = self.writer.next_position();
         let seen = self.analyzer.datagram(position, datagram, arrival);
@@ -188,7 +225,7 @@ impl Pipe {
         if native {
             frames.demuxer = None;
         } else if frames.demuxer.is_none() {
-            let mut demuxer = Box::<Demuxer>::default();
+            let mut demuxer = Box::new(Demuxer::new(DemuxerOptions::default()));
             let made = &mut self.made;
             replay(self.writer.lane(), |datagram| {
                 demuxer.push(&datagram.bytes, datagram.arrival, &mut |frame| made.push(frame));
@@ -248,5 +285,9 @@ fn replay<T: crate::hub::Item>(lane: &Lane<T>, mut each: impl FnMut(T)) {
 
 /// Datagrams less than this apart arrived together.
 const CLUSTER: Nanos = 1_000_000;
+/// How often the muxer is looked after: packets that wait for company wait so long.
+const TICK: Nanos = 10_000_000;
+/// Without a frame for so long, the source counts as silent.
+const SILENT: Nanos = 1_000_000_000;
 /// Items read at once.
 const REPLAY: usize = 256;

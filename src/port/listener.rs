@@ -7,7 +7,7 @@ use super::{Listen, Owner, Role};
 use crate::media::Nanos;
 use crate::wire::srt::crypto::{Kek, Passphrase, SALT};
 use crate::wire::srt::handshake::{
-    Acceptance, Agreed, CookieSecret, Heard, Listener, Request, Secret, Settings,
+    Acceptance, Agreed, CookieSecret, Group, GroupKind, Heard, Listener, Request, Secret, Settings,
 };
 use crate::wire::srt::{Ask, AskMode, Packet, Reject, SocketId};
 
@@ -101,9 +101,16 @@ impl Doors {
             Err(refused) => return turned_away(&refused),
         };
         let owner = Some(route.owner);
-        if request.group.is_some() {
-            let why = "it is a member of a connection group, which is not served here".into();
-            return turned_away(&Refused { owner, reject: Reject::GROUP, why });
+        if let Some(group) = request.group {
+            let why = match (&route.role, group.kind) {
+                (Role::Send(_), _) => "it wants to read over a connection group, which only publishers may",
+                (_, GroupKind::Other(_)) => "it is a link of a connection group of an unknown kind",
+                _ if !route.groups => "it is a link of a connection group, which this input does not take",
+                _ => "",
+            };
+            if !why.is_empty() {
+                return turned_away(&Refused { owner, reject: Reject::GROUP, why: why.into() });
+            }
         }
         let salt = request.encryption.and_then(|ask| ask.salt);
         match (&route.passphrase, salt) {
@@ -124,12 +131,14 @@ impl Doors {
         }
     }
 
-    /// Agrees to a request, whose key is derived where it needs one. `socket` is the id of the new session.
+    /// Agrees to a request, whose key is derived where it needs one. `socket` is the id of the new session; `mirror`
+    /// names our end of a connection group of that owner.
     pub(super) fn admit(
         &mut self,
         request: &Request,
         kek: Option<&Kek>,
         socket: SocketId,
+        mirror: impl FnOnce(Owner, Group) -> u32,
         now: Nanos,
     ) -> Result<Admitted, TurnedAway> {
         self.deriving.retain(|&who| who != (request.from, request.peer));
@@ -149,7 +158,8 @@ impl Doors {
             None => Secret::None,
             Some(_) => Secret::Passphrase(kek),
         };
-        let how = Acceptance { settings: &route.settings, socket, secret, group: None };
+        let group = request.group.map(|group| Group { id: mirror(route.owner, group), ..group });
+        let how = Acceptance { settings: &route.settings, socket, secret, group };
         match request.accept(&how, now) {
             Ok((agreed, answer)) => Ok(Admitted { place, agreed, answer }),
             Err((refusal, answer)) => {

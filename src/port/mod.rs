@@ -17,7 +17,7 @@ use crate::net::PortOptions;
 use crate::telemetry::{InputStats, OutputStats};
 use crate::wire::srt::Bandwidth;
 use crate::wire::srt::crypto::Passphrase;
-use crate::wire::srt::handshake::{CookieSecret, Dial, Settings};
+use crate::wire::srt::handshake::{CookieSecret, Dial, GroupKind, Settings};
 
 pub use ports::Ports;
 
@@ -34,6 +34,8 @@ pub enum Owner {
 pub enum Command {
     /// Dial a peer.
     Call(Box<Call>),
+    /// Dial a connection group.
+    Bond(Box<Bond>),
     /// Let peers dial in.
     Listen(Box<Listen>),
     /// End what the owner has: its call, or its place at a listening port with all its sessions.
@@ -62,6 +64,39 @@ pub struct Call {
     pub role: Role,
 }
 
+/// A connection group that we open: one stream over several links.
+pub struct Bond {
+    /// Whose.
+    pub owner: Owner,
+    /// Which attempt made it.
+    pub attempt: u32,
+    /// How its links are used.
+    pub kind: GroupKind,
+    /// Whom to dial.
+    pub links: Vec<BondLink>,
+    /// The passphrase that the keys come from.
+    pub passphrase: Option<Passphrase>,
+    /// How the sessions behave when they are up.
+    pub conduct: Conduct,
+    /// Silence below which no link of a backup group counts as unstable, nanoseconds.
+    pub patience: Nanos,
+    /// What it sends.
+    pub source: Source,
+}
+
+/// A link of a connection group that we open.
+#[derive(Clone)]
+pub struct BondLink {
+    /// The socket that it shares with calls of equal options.
+    pub port: PortOptions,
+    /// Whom to dial.
+    pub peer: SocketAddr,
+    /// Its priority in a backup group: the highest first.
+    pub weight: u16,
+    /// What to propose; the socket id, the group and the first number are given by the port.
+    pub dial: Dial,
+}
+
 /// An input or output that peers dial in for.
 pub struct Listen {
     /// Whose.
@@ -88,6 +123,8 @@ pub struct Listen {
     pub max_sessions: usize,
     /// When all places are taken: the oldest session makes room for a new one, instead of the new one being refused.
     pub replace: bool,
+    /// A publisher may come over several links (`groupconnect`).
+    pub groups: bool,
 }
 
 /// How sessions behave when they are up.

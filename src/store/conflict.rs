@@ -93,6 +93,8 @@ impl<'a> Claim<'a> {
             SrtEnd::Rendezvous(dial) => {
                 Self::Port { address: from(dial), port: dial.local_port?, purpose: Purpose::Alone }
             }
+            // Its links leave from ports that the kernel chooses.
+            SrtEnd::Group(_) => return None,
             SrtEnd::Listener(listen) => Self::Port {
                 address: listen.address.ip(),
                 port: listen.address.port(),

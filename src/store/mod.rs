@@ -32,7 +32,7 @@ pub use spec::{
     UdpOutput,
 };
 pub use srt::{
-    CipherMode, Credentials, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink,
-    SrtListen, SrtOutput, Takeover,
+    CipherMode, Credentials, GroupKind, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd,
+    SrtGroup, SrtInput, SrtLink, SrtListen, SrtNode, SrtOutput, Takeover,
 };
 pub use tls::TlsTrust;

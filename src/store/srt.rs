@@ -16,6 +16,8 @@ pub struct SrtInput {
     pub window: u32,
     /// `takeover` (listener): what becomes of a publisher when the next one dials in for the same name.
     pub takeover: Takeover,
+    /// `groupconnect` (listener): a publisher may come over several links, as a connection group. Default true.
+    pub groups: bool,
     /// `stall_after`, 0.1 s to 1 h: without a packet for this long the input is Stalled; `None` = the
     /// configuration's default.
     pub stall_after: Option<Duration>,
@@ -62,8 +64,40 @@ pub enum SrtEnd {
     Caller(SrtDial),
     /// Both do, at the same time; [`SrtDial::local_port`] is always set.
     Rendezvous(SrtDial),
+    /// We do, over several links at once. Outputs only.
+    Group(SrtGroup),
     /// Peers do.
     Listener(SrtListen),
+}
+
+/// A connection group (bonding) that we dial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SrtGroup {
+    /// `type`: how its links are used.
+    pub kind: GroupKind,
+    /// `nodes`, 1 to 16: whom to dial. They are ends of one receiver.
+    pub nodes: Vec<SrtNode>,
+    /// `groupminstabletimeo`, 60 ms to 5 s (written in ms): silence of less than this makes no link unstable. Default
+    /// 60 ms. Backup groups only.
+    pub patience: Duration,
+}
+
+/// One link of a connection group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SrtNode {
+    /// Whom to dial. All nodes share what options say; `source` is the local address of one.
+    pub dial: SrtDial,
+    /// `weight`, 0 to 65535: in a backup group the connected link of most weight carries the stream. Default 0.
+    pub weight: u16,
+}
+
+/// How a connection group uses its links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// Every link carries everything.
+    Broadcast,
+    /// One link carries everything until it seems to fail.
+    Backup,
 }
 
 /// Whom we dial, and from where.
@@ -223,10 +257,11 @@ impl SrtLink {
         Duration::from_millis(self.receive_latency.max(self.peer_latency).into())
     }
 
-    /// Whom it dials; `None` = peers dial in.
+    /// Whom it dials, of a group the first; `None` = peers dial in.
     pub fn dial(&self) -> Option<&SrtDial> {
         match &self.end {
             SrtEnd::Caller(dial) | SrtEnd::Rendezvous(dial) => Some(dial),
+            SrtEnd::Group(group) => group.nodes.first().map(|node| &node.dial),
             SrtEnd::Listener(_) => None,
         }
     }
@@ -235,7 +270,7 @@ impl SrtLink {
     pub fn listen(&self) -> Option<&SrtListen> {
         match &self.end {
             SrtEnd::Listener(listen) => Some(listen),
-            SrtEnd::Caller(_) | SrtEnd::Rendezvous(_) => None,
+            SrtEnd::Caller(_) | SrtEnd::Rendezvous(_) | SrtEnd::Group(_) => None,
         }
     }
 }

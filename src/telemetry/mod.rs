@@ -3,6 +3,7 @@
 mod dropped;
 mod event;
 mod flow;
+mod link;
 mod session;
 mod srt;
 mod state;
@@ -11,7 +12,8 @@ mod stats;
 pub use dropped::{DroppedTrack, DroppedTracks};
 pub use event::{Event, EventRing, Level};
 pub use flow::FlowStats;
-pub use session::{Connection, Link, Session, SessionId, SessionList, SessionsFull, next_session};
+pub use link::{Link, LinkList, LinkState};
+pub use session::{Connection, Session, SessionId, SessionList, SessionsFull, Transport, next_session};
 pub use srt::{Encryption, EncryptionCell, Spread, SrtStats, VersionCell};
 pub use state::{Desired, State, Status};
 pub use stats::{InputStats, OutputStats, Rate, ShardStats};

@@ -58,7 +58,7 @@ pub fn next_session() -> SessionId {
 
 /// What is known of a session's connection.
 #[derive(Debug, Clone)]
-pub enum Link {
+pub enum Transport {
     /// An SRT connection.
     Srt(Arc<SrtStats>),
     /// A TCP connection, or RTP that one controls.
@@ -81,12 +81,12 @@ pub struct Session {
     /// When it was let in.
     pub since: SystemTime,
     /// What is known of its connection.
-    pub link: Link,
+    pub transport: Transport,
     kicked: AtomicBool,
 }
 
 impl Session {
-    /// A session that begins, with counters of its own in `link`.
+    /// A session that begins, with counters of its own in `transport`.
     pub fn new(
         id: SessionId,
         peer: SocketAddr,
@@ -94,9 +94,9 @@ impl Session {
         stream_id: Box<str>,
         protocol: &'static str,
         since: SystemTime,
-        link: Link,
+        transport: Transport,
     ) -> Self {
-        Self { id, peer, user, stream_id, protocol, since, link, kicked: AtomicBool::new(false) }
+        Self { id, peer, user, stream_id, protocol, since, transport, kicked: AtomicBool::new(false) }
     }
 
     /// Asks for its end. The thread that owns it looks often, ends it, and takes it off its list.
@@ -188,7 +188,7 @@ mod tests {
             "read:a".into(),
             "srt_listener",
             SystemTime::UNIX_EPOCH,
-            Link::Srt(Arc::default()),
+            Transport::Srt(Arc::default()),
         )
     }
 

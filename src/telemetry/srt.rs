@@ -183,11 +183,20 @@ impl VersionCell {
     }
 }
 
+impl fmt::Display for VersionCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.load() {
+            0 => f.write_str("unknown"),
+            v => write!(f, "{}.{}.{}", v >> 16, v >> 8 & 0xff, v & 0xff),
+        }
+    }
+}
+
 impl Serialize for VersionCell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.load() {
             0 => serializer.serialize_none(),
-            v => serializer.collect_str(&format_args!("{}.{}.{}", v >> 16, v >> 8 & 0xff, v & 0xff)),
+            _ => serializer.collect_str(self),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::dropped::DroppedTracks;
 use super::flow::FlowStats;
+use super::link::LinkList;
 use super::session::{Connection, SessionList};
 use super::srt::SrtStats;
 
@@ -48,6 +49,8 @@ pub struct InputStats {
     pub srt: Connection<SrtStats>,
     /// The RTSP or RTMP connection it receives from: the one it dialled, or its publisher's.
     pub flow: Connection<FlowStats>,
+    /// The links of its publisher, where that is a connection group.
+    pub links: LinkList,
     /// Peers that dialled in to publish.
     pub sessions: SessionList,
 }
@@ -81,6 +84,8 @@ pub struct OutputStats {
     pub srt: Connection<SrtStats>,
     /// The RTSP or RTMP connection it dialled; an output that serves has sessions instead.
     pub flow: Connection<FlowStats>,
+    /// Its links, where it dials a connection group.
+    pub links: LinkList,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
     /// Tracks that it leaves out. Not a counter: it is answered beside them.

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a test that fails shows it")]
 
 mod api;
+mod bond;
 mod crowd;
 mod engine;
 mod flow;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 pub(crate) use api::Api;
+pub(crate) use bond::{Bond, bonding};
 pub(crate) use crowd::Crowd;
 pub(crate) use engine::Engine;
 pub(crate) use flow::{Flow, loopable};

@@ -15,7 +15,7 @@ use crate::app::socket::Socket;
 use crate::mux::flv::CHUNK_SIZE;
 use crate::net::{accept_tls, clock, random};
 use crate::store::Secret;
-use crate::telemetry::{FlowStats, Link, Session, next_session};
+use crate::telemetry::{FlowStats, Session, Transport, next_session};
 use crate::wire::rtmp::{Limits, Purpose, Request, Server, ServerConfig, ServerEvent, Turned};
 
 /// Takes care of one connection.
@@ -77,7 +77,7 @@ async fn visit(visitor: Visitor) -> Done {
         request.application.as_str().into(),
         "rtmp",
         clock::wall(),
-        Link::Flow(Arc::clone(&flow)),
+        Transport::Flow(Arc::clone(&flow)),
     );
     let Ok(session) = place.enter(session) else {
         let reason = "somebody publishes it already";

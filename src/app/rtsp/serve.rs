@@ -413,7 +413,7 @@ impl Visit {
             self.user_agent.as_str().into(),
             protocol,
             clock::wall(),
-            telemetry::Link::Flow(Arc::clone(flow)),
+            telemetry::Transport::Flow(Arc::clone(flow)),
         )
     }
 

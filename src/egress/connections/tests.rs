@@ -274,7 +274,7 @@ fn who_leaves_is_told_apart_from_who_is_sent_away() {
         "".into(),
         "rtsp_listener",
         SystemTime::UNIX_EPOCH,
-        telemetry::Link::Flow(Arc::default()),
+        telemetry::Transport::Flow(Arc::default()),
     );
     let card = Arc::new(card);
     let (mut kicked, _) = bench.attach_as((3, Some(9)), LagPolicy::default(), Some(Arc::clone(&card)));

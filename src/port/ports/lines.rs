@@ -10,7 +10,7 @@ use crate::media::Nanos;
 use crate::net::clock;
 use crate::port::Source;
 use crate::port::outbox::Posted;
-use crate::port::session::{Session, Stage};
+use crate::port::session::{Membership, Session, Stage};
 
 /// Sessions that read the same lane at the same moments.
 pub(super) struct Line {
@@ -36,6 +36,10 @@ impl Ports {
             }
             if let Some(Some(Session { stage: Stage::Sending(sending), .. })) = self.sessions.get_mut(index) {
                 sending.line = number;
+            }
+            if let Some(position) = self.lines.get(number).and_then(Option::as_ref).map(|line| line.cursor.0)
+            {
+                self.link_connected(index, position, now);
             }
         }
         self.set_timer(index);
@@ -83,6 +87,7 @@ impl Ports {
 
     /// Sends what is new in a line's lane to its members, and what they owe.
     pub(super) fn flush(&mut self, number: usize, now: Nanos) {
+        self.review_line(number, now);
         let Some(mut line) = self.lines.get_mut(number).and_then(Option::take) else { return };
         for _ in 0..RUNS {
             self.outbox.run.clear();
@@ -95,7 +100,19 @@ impl Ports {
                 if sending.hurries {
                     sending.send_again(to, &mut self.outbox, now);
                 }
-                sending.send_new(to, position, &mut self.outbox, now);
+                let carries = match session.membership {
+                    Membership::Sends(bundle, link) => match self.bundles.get_mut(bundle) {
+                        Some(Some(bundle)) if bundle.carries(link) => {
+                            bundle.note(position, &self.outbox.run);
+                            true
+                        }
+                        _ => false,
+                    },
+                    Membership::Alone | Membership::Receives(_) => true,
+                };
+                if carries {
+                    sending.send_new(to, position, &mut self.outbox, now);
+                }
                 sending.send_control(to, &mut self.outbox, now);
                 if self.outbox.is_full() {
                     self.post(line.port);

@@ -1,6 +1,8 @@
 //! The ports of one shard: commands, readable sockets and moments in time enter; every session gets its datagrams and
 //! its turn. Decides who shares a socket and a line, and when each is walked.
 
+mod bonds;
+mod gatherings;
 mod lines;
 mod sockets;
 mod visitors;
@@ -16,15 +18,17 @@ use tokio::sync::mpsc;
 use super::deriver::Deriver;
 use super::listener::Doors;
 use super::outbox::Outbox;
-use super::session::{Dialler, Dialling, End, Reaction, Session, Stage};
+use super::session::{Dialler, Dialling, End, Membership, Reaction, Session, Stage};
 use super::{Call, Command, Listen, Notice, NoticeKind, Owner, Role};
 use crate::hub::{Schedule, StreamKey, Timetable, Wakes};
 use crate::media::Nanos;
 use crate::net::{Receiver, Token, clock, random};
-use crate::telemetry::ShardStats;
+use crate::telemetry::{ShardStats, SrtStats};
 use crate::wire::srt::handshake::{Agreed, Caller, Rendezvous, Request};
 use crate::wire::srt::{Packet, SocketId};
 
+use bonds::Bundle;
+use gatherings::Gathering;
 use lines::Line;
 use sockets::Port;
 
@@ -38,6 +42,9 @@ pub struct Ports {
     timetable: Timetable,
     /// Moments of sessions.
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// Connection groups that we open, and those that dialled in.
+    bundles: Vec<Option<Bundle>>,
+    gatherings: Vec<Option<Gathering>>,
     /// What each owner has here.
     holdings: HashMap<Owner, Holding>,
     /// Sessions that are to be given a turn before this walk ends.
@@ -52,6 +59,7 @@ pub struct Ports {
 
 enum Holding {
     Call(usize),
+    Bundle(usize),
     Place(usize),
 }
 
@@ -71,6 +79,8 @@ impl Ports {
             lines: Vec::new(),
             timetable: Timetable::new(Arc::clone(&wakes.bell)),
             timers: BinaryHeap::new(),
+            bundles: Vec::new(),
+            gatherings: Vec::new(),
             holdings: HashMap::new(),
             touched: Vec::new(),
             outbox: Outbox::default(),
@@ -86,6 +96,7 @@ impl Ports {
     pub fn handle(&mut self, command: Command, now: Nanos) {
         match command {
             Command::Call(call) => self.call(*call, now),
+            Command::Bond(bond) => self.bond(*bond, now),
             Command::Listen(listen) => self.listen(*listen, now),
             Command::Close(owner) => self.close(owner, now),
         }
@@ -136,6 +147,9 @@ impl Ports {
             }
             self.touch(index);
         }
+        if self.links_due().is_some_and(|at| at <= now) {
+            self.dial_links(now);
+        }
         self.answer_touched(now);
         let until = now + TURN;
         let mut now = now;
@@ -157,7 +171,7 @@ impl Ports {
     pub fn next_due(&mut self) -> Option<Nanos> {
         let polls = self.ports.iter().flatten().filter_map(|port| port.poll_at).min();
         let timers = self.timers.peek().map(|&Reverse((at, _))| at);
-        [polls, timers, self.timetable.next_due()].into_iter().flatten().min()
+        [polls, timers, self.links_due(), self.timetable.next_due()].into_iter().flatten().min()
     }
 
     /// How the lines of a stream want it to be polled.
@@ -193,10 +207,14 @@ impl Ports {
             }
         }
         for session in self.sessions.iter().flatten() {
-            if let (None, Stage::Sending(sending)) = (&session.visit, &session.stage) {
+            if let (None, Membership::Alone, Stage::Sending(sending)) =
+                (&session.visit, session.membership, &session.stage)
+            {
                 sending.source.stats.bitrate_bps.store(rates[&session.owner], Relaxed);
             }
         }
+        self.publish_bundles(now);
+        self.publish_gatherings();
         for index in 0..self.ports.len() {
             self.read_path_errors(index);
         }
@@ -204,34 +222,47 @@ impl Ports {
 
     fn call(&mut self, call: Call, now: Nanos) {
         self.close(call.owner, now);
-        let Call { owner, attempt, port, peer, passphrase, mut dial, rendezvous, conduct, role } = call;
-        // In a rendezvous the peer may be the one who brings keys; a peer that changes its keys may change their salt.
-        if passphrase.is_some()
-            && (rendezvous || matches!(role, Role::Receive(_)))
-            && let Err(kind) = self.start_deriver()
-        {
-            return self.tell(owner, attempt, kind);
-        }
-        let port = match self.port(port, now) {
-            Ok(port) => port,
-            Err(kind) => return self.tell(owner, attempt, kind),
-        };
-        let local = self.free_id(port);
-        dial.local.socket = local;
-        let stats = match &role {
+        let (owner, attempt) = (call.owner, call.attempt);
+        let stats = match &call.role {
             Role::Send(source) => source.stats.srt.open(),
             Role::Receive(drain) => drain.stats.srt.open(),
         };
+        match self.dial(call, Membership::Alone, stats, now) {
+            Ok(index) => {
+                self.holdings.insert(owner, Holding::Call(index));
+                self.answer_touched(now);
+            }
+            Err(kind) => self.tell(owner, attempt, kind),
+        }
+    }
+
+    /// Begins a session that dials.
+    fn dial(
+        &mut self,
+        call: Call,
+        membership: Membership,
+        stats: Arc<SrtStats>,
+        now: Nanos,
+    ) -> Result<usize, NoticeKind> {
+        let Call { owner, attempt, port, peer, passphrase, mut dial, rendezvous, conduct, role } = call;
+        // In a rendezvous the peer may be the one who brings keys; a peer that changes its keys may change their salt.
+        if passphrase.is_some() && (rendezvous || matches!(role, Role::Receive(_))) {
+            self.start_deriver()?;
+        }
+        let port = self.port(port, now)?;
+        let local = self.free_id(port);
+        dial.local.socket = local;
         let dialler = if rendezvous {
             Dialler::Rendezvous(Rendezvous::new(dial, u32::from_ne_bytes(random()), now))
         } else {
             Dialler::Caller(Caller::new(dial, now))
         };
         let stage = Stage::Dialling(Box::new(Dialling { dialler, role, conduct, passphrase }));
-        let index = self.admit(Session::new((owner, attempt), (port, local, peer), stage, stats));
-        self.holdings.insert(owner, Holding::Call(index));
+        let mut session = Session::new((owner, attempt), (port, local, peer), stage, stats);
+        session.membership = membership;
+        let index = self.admit(session);
         self.touch(index);
-        self.answer_touched(now);
+        Ok(index)
     }
 
     fn listen(&mut self, listen: Listen, now: Nanos) {
@@ -270,6 +301,7 @@ impl Ports {
     fn close(&mut self, owner: Owner, now: Nanos) {
         match self.holdings.remove(&owner) {
             Some(Holding::Call(index)) => self.end(index, &End::lost("it was stopped"), now),
+            Some(Holding::Bundle(index)) => self.drop_bundle(index, now),
             Some(Holding::Place(port)) => {
                 let of = |s: &Session| s.owner == owner && s.port == port;
                 let sessions = self.sessions.iter().enumerate();
@@ -352,11 +384,21 @@ impl Ports {
         let (role, conduct) = (dialling.role.clone(), dialling.conduct);
         let passphrase = dialling.passphrase.clone();
         let (owner, attempt, stats) = (session.owner, session.attempt, Arc::clone(&session.stats));
+        let membership = session.membership;
+        if let Membership::Sends(bundle, _) = membership
+            && let Err(end) = self.check_link(bundle, &agreed)
+        {
+            return self.end(index, &end, now);
+        }
         match Stage::agreed(agreed, role, conduct, passphrase, &stats, now) {
             Ok(stage) => {
-                session.stage = stage;
+                if let Some(Some(session)) = self.sessions.get_mut(index) {
+                    session.stage = stage;
+                }
                 self.begin(index, now);
-                self.tell(owner, attempt, NoticeKind::Connected);
+                if membership == Membership::Alone {
+                    self.tell(owner, attempt, NoticeKind::Connected);
+                }
             }
             Err(end) => self.end(index, &end, now),
         }
@@ -385,6 +427,11 @@ impl Ports {
                 && (before != port || self.outbox.is_full())
             {
                 self.post(before);
+            }
+            if let Some(Some(Session { membership: Membership::Receives(group), .. })) =
+                self.sessions.get(index)
+            {
+                self.deliver(*group, now);
             }
             let Some(Some(session)) = self.sessions.get_mut(index) else { continue };
             match session.answer(index, &mut self.outbox, now) {
@@ -447,7 +494,14 @@ impl Ports {
         if let Stage::Sending(sending) = &session.stage {
             self.leave(sending.line, index);
         }
+        if let Membership::Receives(group) = session.membership {
+            self.leave_gathering(group, index);
+        }
         let (owner, attempt) = (session.owner, session.attempt);
+        if let Membership::Sends(bundle, link) = session.membership {
+            self.link_failed(bundle, link, end, now);
+            return self.drop_if_unused(port_index);
+        }
         match session.visit {
             Some(visit) => {
                 match &session.stage {

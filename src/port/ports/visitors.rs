@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::bonds::group_id;
 use super::{Derivation, Port, Ports};
 use crate::media::Nanos;
 use crate::net::clock;
 use crate::port::listener::{Admitted, Doors, Knock, TurnedAway};
 use crate::port::outbox::Addressee;
-use crate::port::session::{Dialler, End, Session, Stage, Visit};
+use crate::port::session::{Dialler, End, Membership, Session, Stage, Visit};
 use crate::port::{NoticeKind, Owner, Role};
-use crate::telemetry::{self, Link, SessionList, SrtStats, next_session};
+use crate::telemetry::{self, SessionList, SrtStats, Transport, next_session};
 use crate::wire::srt::Reject;
 use crate::wire::srt::crypto::Kek;
 use crate::wire::srt::handshake::Request;
@@ -90,7 +91,12 @@ impl Ports {
         if port.visits.contains_key(&(request.from, request.peer)) {
             return doors.give_up(request);
         }
-        let Admitted { place, agreed, answer } = match doors.admit(request, kek, id, now) {
+        let (gatherings, fresh) = (&self.gatherings, group_id());
+        let mirror = |owner, group| {
+            let mut known = gatherings.iter().flatten();
+            known.find(|gathering| gathering.is(owner, group)).map_or(fresh, |gathering| gathering.id)
+        };
+        let Admitted { place, agreed, answer } = match doors.admit(request, kek, id, mirror, now) {
             Ok(admitted) => admitted,
             Err(TurnedAway { owner, text, answer }) => {
                 self.reply(index, request.from, &answer);
@@ -98,7 +104,8 @@ impl Ports {
             }
         };
         let route = &doors.routes[place];
-        let (owner, attempt, replace, max) = (route.owner, route.attempt, route.replace, route.max_sessions);
+        let (owner, attempt, replace, mut max) =
+            (route.owner, route.attempt, route.replace, route.max_sessions);
         let (role, conduct, passphrase) = (route.role.clone(), route.conduct, route.passphrase.clone());
         let of = role.clone();
         let list = sessions_of(&of);
@@ -112,18 +119,16 @@ impl Ports {
             stream_id.clone(),
             "srt_listener",
             clock::wall(),
-            Link::Srt(Arc::clone(&stats)),
+            Transport::Srt(Arc::clone(&stats)),
         );
-        if list.len() >= max && replace {
-            let oldest = list.all().first().map(|card| card.id);
-            let sessions = self.sessions.iter();
-            let old = sessions.enumerate().find_map(|(index, session)| {
-                let visit = session.as_ref()?.visit.as_ref()?;
-                (Some(visit.card.id) == oldest).then_some(index)
-            });
-            if let Some(old) = old {
-                self.end(old, &End::lost(format!("{} takes its place", request.from)), now);
-            }
+        let known = request
+            .group
+            .and_then(|group| self.gatherings.iter().flatten().find(|gathering| gathering.is(owner, group)));
+        if let Some(gathering) = known {
+            // One more link of a publisher that is here already.
+            max = if gathering.links.len() < LINKS_MOST { usize::MAX } else { 0 };
+        } else if list.len() >= max && replace {
+            self.make_room(list, &format!("{} takes its place", request.from), now);
         }
         let Ok(card) = list.add(session, max) else {
             let text = format!("turned {} away: all {max} sessions are taken", request.from.ip());
@@ -151,9 +156,28 @@ impl Ports {
         if let Some(Some(port)) = self.ports.get_mut(index) {
             port.visits.insert((request.from, request.peer), at);
         }
+        if let (Some(group), Role::Receive(drain)) = (request.group, &of) {
+            let gathering = self.gather(owner, group, fresh, drain);
+            self.join(gathering, at, group.weight);
+        }
         self.begin(at, now);
         let what = if stream_id.is_empty() { String::new() } else { format!(" for {stream_id}") };
         self.tell(owner, attempt, NoticeKind::Peer(format!("{} dialled in{what}", request.from)));
+    }
+
+    /// Ends the oldest session of a list, and where it is a link of a group all links of that.
+    fn make_room(&mut self, list: &SessionList, why: &str, now: Nanos) {
+        let Some(oldest) = list.all().first().map(|card| card.id) else { return };
+        let is = |session: &Session| session.visit.as_ref().is_some_and(|visit| visit.card.id == oldest);
+        let Some(old) = self.sessions.iter().position(|s| s.as_ref().is_some_and(is)) else { return };
+        let links = match self.sessions[old].as_ref().map(|session| session.membership) {
+            Some(Membership::Receives(group)) => match self.gatherings.get(group) {
+                Some(Some(gathering)) => gathering.links.iter().map(|link| link.session).collect(),
+                _ => vec![old],
+            },
+            _ => vec![old],
+        };
+        links.into_iter().for_each(|link| self.end(link, &End::lost(why), now));
     }
 
     /// Sends one datagram to somebody who has no session.
@@ -182,3 +206,6 @@ fn sessions_of(role: &Role) -> &SessionList {
         Role::Receive(drain) => &drain.stats.sessions,
     }
 }
+
+/// Links of one publisher at the most.
+const LINKS_MOST: usize = 16;

@@ -44,10 +44,23 @@ pub(super) struct Session {
     pub(super) stats: Arc<SrtStats>,
     /// How it came here, for one that dialled in.
     pub(super) visit: Option<Box<Visit>>,
+    /// The connection group that it is a link of.
+    pub(super) membership: Membership,
     /// The last word of a rendezvous, for a peer that has missed it.
     agreement: Option<Box<[u8]>>,
     rate: Rate,
     told: Told,
+}
+
+/// What connection group a session is a link of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Membership {
+    /// None.
+    Alone,
+    /// A group that sends, and the number of the link in it.
+    Sends(usize, usize),
+    /// A group that receives.
+    Receives(usize),
 }
 
 /// A session that dialled in.
@@ -177,6 +190,7 @@ impl Session {
             stage,
             stats,
             visit: None,
+            membership: Membership::Alone,
             agreement: None,
             rate: Rate::default(),
             told: Told::default(),
@@ -254,7 +268,10 @@ impl Session {
                 if receiving.receiver.is_out_of_reach() {
                     return Reaction::Over(End::lost("the peer's packet numbers ran away"));
                 }
-                receiving.deliver(now);
+                // The links of a group deliver together.
+                if self.membership == Membership::Alone {
+                    receiving.deliver(now);
+                }
                 if !receiving.reply.is_empty() {
                     outbox.raw(to, &std::mem::take(&mut receiving.reply));
                 }
@@ -336,7 +353,8 @@ impl Session {
         match &self.stage {
             Stage::Dialling(_) => 0,
             Stage::Sending(sending) => {
-                let bps = sending.publish(&self.stats, &mut self.told, &mut self.rate, now);
+                let told = (self.membership == Membership::Alone).then_some(&mut self.told);
+                let bps = sending.publish(&self.stats, told, &mut self.rate, now);
                 self.stats.rate_bps.store(bps, Relaxed);
                 bps
             }

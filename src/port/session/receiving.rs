@@ -13,7 +13,7 @@ use crate::wire::srt::{Control, ControlPacket, Event, HEADER, Receiver, UserKind
 
 /// A session that feeds a stream.
 pub(in crate::port) struct Receiving {
-    pub(super) receiver: Receiver,
+    pub(in crate::port) receiver: Receiver,
     pub(super) keys: Option<ReceiveKeys>,
     pub(in crate::port) drain: Drain,
     pub(super) passphrase: Option<Passphrase>,

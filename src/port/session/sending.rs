@@ -1,5 +1,7 @@
 //! The sending side of a session: datagrams of its lane and the peer's reports enter, data and control packets leave.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{End, PAYLOAD, Reaction, Refreshes, Told, level, spread};
@@ -50,6 +52,30 @@ impl Sending {
             && keys.wants_key()
         {
             keys.announce(random(), now);
+        }
+    }
+
+    /// Lets a link of a group begin to carry the stream: puts what of these positions somebody may still wait for into
+    /// `outbox`, as if it were new.
+    pub(in crate::port) fn take_over(
+        &mut self,
+        to: Addressee,
+        positions: Range<u64>,
+        outbox: &mut Outbox,
+        now: Nanos,
+    ) {
+        let oldest = now.saturating_sub(self.sender.peer_latency());
+        let lane = Arc::clone(&self.source.lane);
+        let waiting = positions.clone().filter_map(|at| Some((at, lane.at(at)?)));
+        let mut waiting = waiting.skip_while(|(_, datagram)| datagram.arrival < oldest).peekable();
+        self.sender.resume(waiting.peek().map_or(positions.end, |(at, _)| *at), now);
+        for (position, datagram) in waiting {
+            let (arrival, length) = (datagram.arrival, datagram.bytes.len());
+            let sequence = self.sender.next_sequence();
+            let flag = self.keys.as_mut().map_or(KeyFlag::Clear, |keys| keys.next_flag(sequence));
+            let Some(header) = self.sender.header(position, arrival, length, flag, now) else { continue };
+            let key = self.keys.as_ref().and_then(|keys| keys.key(flag));
+            outbox.data(to, header, Payload::Again(datagram), key);
         }
     }
 
@@ -112,9 +138,17 @@ impl Sending {
         }
     }
 
-    pub(super) fn publish(&self, stats: &SrtStats, told: &mut Told, rate: &mut Rate, now: Nanos) -> u64 {
+    /// Shows its counters, and adds what is not `told` to those of its owner; a group counts for all its links.
+    pub(super) fn publish(
+        &self,
+        stats: &SrtStats,
+        told: Option<&mut Told>,
+        rate: &mut Rate,
+        now: Nanos,
+    ) -> u64 {
         let sent = self.sender.stats();
         let (packets, bytes) = (sent.packets + sent.retransmitted, sent.bytes + sent.retransmitted_bytes);
+        let acknowledged = stats.acknowledged.load(Relaxed);
         for (cell, value) in [
             (&stats.packets, packets),
             (&stats.bytes, bytes),
@@ -134,22 +168,24 @@ impl Sending {
         }
         let owner = &self.source.stats;
         let wall = clock::wall_ms();
-        if sent.acknowledged > told.acknowledged {
-            owner.acknowledged.fetch_add(sent.acknowledged - told.acknowledged, Relaxed);
+        if sent.acknowledged > acknowledged {
             stats.last_ack_ms.store(wall, Relaxed);
         }
-        if sent.packets > told.packets {
-            owner.last_sent_ms.store(wall, Relaxed);
+        if let Some(told) = told {
+            owner.acknowledged.fetch_add(sent.acknowledged - told.acknowledged, Relaxed);
+            if sent.packets > told.packets {
+                owner.last_sent_ms.store(wall, Relaxed);
+            }
+            owner.datagrams.fetch_add(sent.packets - told.packets, Relaxed);
+            owner.bytes.fetch_add(sent.bytes - told.bytes, Relaxed);
+            owner.skipped.fetch_add(sent.skipped - told.skipped, Relaxed);
+            *told = Told {
+                packets: sent.packets,
+                bytes: sent.bytes,
+                skipped: sent.skipped,
+                acknowledged: sent.acknowledged,
+            };
         }
-        owner.datagrams.fetch_add(sent.packets - told.packets, Relaxed);
-        owner.bytes.fetch_add(sent.bytes - told.bytes, Relaxed);
-        owner.skipped.fetch_add(sent.skipped - told.skipped, Relaxed);
-        *told = Told {
-            packets: sent.packets,
-            bytes: sent.bytes,
-            skipped: sent.skipped,
-            acknowledged: sent.acknowledged,
-        };
         stats.key_refreshes.store(self.refreshes.count, Relaxed);
         spread(&stats.rtt_us, &sent.rtt);
         stats.rtt_var_us.store((self.sender.rtt().variance() / 1000) as u32, Relaxed);

@@ -88,7 +88,7 @@ impl OutputUrl {
             Self::Udp(_) => Protocol::Udp,
             Self::Rtp(_) => Protocol::Rtp,
             Self::Srt(srt) => match srt.link.end {
-                SrtEnd::Caller(_) => Protocol::SrtCaller,
+                SrtEnd::Caller(_) | SrtEnd::Group(_) => Protocol::SrtCaller,
                 SrtEnd::Rendezvous(_) => Protocol::SrtRendezvous,
                 SrtEnd::Listener(_) => Protocol::SrtListener,
             },

@@ -8,43 +8,68 @@ use super::address::{Authority, check_scope, literal, split_authority, split_que
 use super::options::{FILTER, Options, bad, digits, percent_decode};
 use crate::store::refusal::FieldError;
 use crate::store::srt::{
-    CipherMode, Credentials, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink,
-    SrtListen, SrtOutput, Takeover,
+    CipherMode, Credentials, GroupKind, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd,
+    SrtGroup, SrtInput, SrtLink, SrtListen, SrtNode, SrtOutput, Takeover,
 };
 
 /// Reads the url of an input.
 pub(super) fn input(rest: &str) -> Result<SrtInput, FieldError> {
+    if group_query(rest).is_some() {
+        return Err(bad(
+            "a connection group is dialled by outputs; an input takes one that dials in, mode=listener",
+        ));
+    }
     let (authority, options) = split(rest, &[LINK, DIAL, LISTEN_INPUT, INPUT])?;
     let takeover =
         options.choice("takeover", &[("replace", Takeover::Replace), ("reject", Takeover::Reject)])?;
     Ok(SrtInput {
         takeover: takeover.unwrap_or_default(),
+        groups: options.choice("groupconnect", SWITCH)?.unwrap_or(true),
         stall_after: options.stall_after()?,
         window: options.number("fc", 128..=65_536)?.map_or(8192, |n| n as u32),
-        link: link(authority, &options)?,
+        link: link(end(authority, &options)?, &options)?,
     })
 }
 
 /// Reads the url of an output.
 pub(super) fn output(rest: &str) -> Result<SrtOutput, FieldError> {
-    let (authority, options) = split(rest, &[LINK, DIAL, LISTEN_OUTPUT, OUTPUT, FILTER])?;
+    let (link, options) = match group_query(rest) {
+        Some(query) => {
+            let options = read_options(query, &[LINK, DIAL, GROUP, OUTPUT, FILTER])?;
+            (link(group(&options)?, &options)?, options)
+        }
+        None => {
+            let (authority, options) = split(rest, &[LINK, DIAL, LISTEN_OUTPUT, OUTPUT, FILTER])?;
+            (link(end(authority, &options)?, &options)?, options)
+        }
+    };
     Ok(SrtOutput {
         bandwidth: bandwidth(&options)?,
         max_sessions: options.number("max_sessions", 1..=10_000)?.map(|n| n as u32),
         delay: options.delay()?,
         transform: options.transform()?,
-        link: link(authority, &options)?,
+        link,
     })
+}
+
+/// The options of a url that names a connection group: `//*?…`, or `////group?…` as srt-test-live writes it.
+fn group_query(rest: &str) -> Option<Option<&str>> {
+    let (before, query) = split_query(rest);
+    matches!(before, "//*" | "//*/" | "////group").then_some(query)
 }
 
 fn split<'a>(rest: &'a str, known: &[&[&str]]) -> Result<(Authority<'a>, Options), FieldError> {
     let (nodes, _) = split_query(rest);
-    if rest.starts_with("//*") || nodes.rsplit('@').next().is_some_and(|hosts| hosts.contains(',')) {
-        return Err(bad(
-            "connection groups are not supported: one host and port is expected, srt://HOST:PORT",
-        ));
+    if nodes.rsplit('@').next().is_some_and(|hosts| hosts.contains(',')) {
+        return Err(bad(format!(
+            "one host and port is expected, {FORM}; a connection group is {GROUP_FORM}"
+        )));
     }
     let (authority, query) = split_authority(rest, FORM)?;
+    Ok((authority, read_options(query, known)?))
+}
+
+fn read_options(query: Option<&str>, known: &[&[&str]]) -> Result<Options, FieldError> {
     let fixed: Vec<&str> = PROMISES.iter().map(|(name, ..)| *name).collect();
     let options = Options::parse(query, &[known, &[&fixed]].concat(), SYNONYMS)?;
     for (name, value, why) in PROMISES {
@@ -56,13 +81,74 @@ fn split<'a>(rest: &'a str, known: &[&[&str]]) -> Result<(Authority<'a>, Options
             return Err(bad(format!("option '{name}' can only be {value}: {why}")));
         }
     }
-    Ok((authority, options))
+    Ok(options)
 }
 
-fn link(authority: Authority<'_>, options: &Options) -> Result<SrtLink, FieldError> {
+/// The nodes of a connection group, as srt-test-live writes them: `HOST:PORT?weight=1,HOST:PORT?source=ADDRESS`.
+fn group(options: &Options) -> Result<SrtEnd, FieldError> {
+    if options.text("mode").is_some_and(|mode| mode != "caller") {
+        return Err(bad("a connection group is dialled: mode=caller"));
+    }
+    if options.text("localport").is_some() {
+        return Err(bad("option 'localport' is for a single link, not for a connection group"));
+    }
+    let kinds = [("broadcast", GroupKind::Broadcast), ("backup", GroupKind::Backup)];
+    let kind = options.choice("type", &kinds)?.ok_or_else(|| {
+        bad(format!("a connection group needs type=broadcast or type=backup: {GROUP_FORM}"))
+    })?;
+    let patience = options.number("groupminstabletimeo", 60..=5000)?;
+    if patience.is_some() && kind != GroupKind::Backup {
+        return Err(bad("option 'groupminstabletimeo' is for type=backup"));
+    }
+    let nodes = options
+        .text("nodes")
+        .ok_or_else(|| bad(format!("a connection group needs nodes, whom to dial: {GROUP_FORM}")))?;
+    let nodes: Vec<SrtNode> = nodes.split(',').map(|text| node(text, options)).collect::<Result<_, _>>()?;
+    if nodes.len() > NODES_MOST {
+        return Err(bad(format!("a connection group has at most {NODES_MOST} nodes")));
+    }
+    let patience = Duration::from_millis(patience.unwrap_or(60));
+    Ok(SrtEnd::Group(SrtGroup { kind, nodes, patience }))
+}
+
+fn node(text: &str, options: &Options) -> Result<SrtNode, FieldError> {
+    let expected = || {
+        bad(
+            "each of the nodes is HOST:PORT, perhaps with ?weight=0 to 65535 or ?source=ADDRESS of this machine (both: ?weight=N%26source=ADDRESS)",
+        )
+    };
+    let (place, own) = split_query(text);
+    let place = format!("//{place}");
+    let (authority, _) = split_authority(&place, FORM).map_err(|_| expected())?;
+    let mut node = SrtNode { dial: dial(authority, options)?, weight: 0 };
+    for option in own.into_iter().flat_map(|own| own.split('&')) {
+        match option.split_once('=') {
+            Some(("weight", weight)) => node.weight = digits(weight).ok_or_else(expected)?,
+            Some(("source", source)) => {
+                let source = source.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(source);
+                let source = source.parse::<IpAddr>().ok().filter(|ip| !ip.is_multicast());
+                node.dial.local_address = Some(source.ok_or_else(expected)?);
+                check_families(&node.dial)?;
+            }
+            _ => return Err(expected()),
+        }
+    }
+    Ok(node)
+}
+
+fn check_families(dial: &SrtDial) -> Result<(), FieldError> {
+    match (dial.local_address, literal(&dial.host)) {
+        (Some(local), Some(peer)) if local.is_ipv4() != peer.is_ipv4() => {
+            Err(bad("the local address and the peer's are of different families"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn link(end: SrtEnd, options: &Options) -> Result<SrtLink, FieldError> {
     let latency = milliseconds(options, "latency")?;
     Ok(SrtLink {
-        end: end(authority, options)?,
+        end,
         receive_latency: milliseconds(options, "rcvlatency")?.or(latency).unwrap_or(120),
         peer_latency: milliseconds(options, "peerlatency")?.or(latency).unwrap_or(0),
         crypto: crypto(options)?,
@@ -125,17 +211,12 @@ fn dial(authority: Authority<'_>, options: &Options) -> Result<SrtDial, FieldErr
     let interface = options.interface()?;
     check_scope(&host, interface.as_deref())?;
     let local_address = local_address(options)?;
-    if let (Some(local), Some(peer)) = (local_address, literal(&host))
-        && local.is_ipv4() != peer.is_ipv4()
-    {
-        return Err(bad("the local address and the peer's are of different families"));
-    }
     let stream_id = options.read(
         "streamid",
         || "at most 512 bytes long".into(),
         |v| (v.len() <= 512 && !v.chars().any(char::is_control)).then(|| Secret::new(v)),
     )?;
-    Ok(SrtDial {
+    let dial = SrtDial {
         host,
         port,
         local_address,
@@ -145,7 +226,9 @@ fn dial(authority: Authority<'_>, options: &Options) -> Result<SrtDial, FieldErr
         dscp: dscp(options)?,
         stream_id,
         timeout: options.number("conntimeo", 100..=60_000)?.map_or(TIMEOUT, Duration::from_millis),
-    })
+    };
+    check_families(&dial)?;
+    Ok(dial)
 }
 
 fn listen(authority: Authority<'_>, options: &Options) -> Result<SrtListen, FieldError> {
@@ -290,6 +373,8 @@ fn is_name(text: &str) -> bool {
 }
 
 const FORM: &str = "srt://HOST:PORT";
+const GROUP_FORM: &str = "srt://*?type=backup&nodes=HOST:PORT?weight=1,HOST:PORT";
+const NODES_MOST: usize = 16;
 const IDLE: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(3);
 const DEFAULT_REFRESH: u32 = 1 << 24;
@@ -310,11 +395,24 @@ const LINK: &[&str] = &[
 ];
 const DIAL: &[&str] =
     &["localaddr", "adapter", "localport", "interface", "ttl", "dscp", "iptos", "conntimeo"];
-const LISTEN_INPUT: &[&str] = &["takeover"];
+const GROUP: &[&str] = &["type", "nodes", "groupminstabletimeo"];
+const LISTEN_INPUT: &[&str] = &["takeover", "groupconnect"];
 const LISTEN_OUTPUT: &[&str] = &["max_sessions"];
 const INPUT: &[&str] = &["stall_after", "fc"];
 const OUTPUT: &[&str] =
     &["maxbw", "inputbw", "mininputbw", "oheadbw", "kmrefreshrate", "kmpreannounce", "delay_ms"];
+
+/// What libsrt's tools read as yes and no.
+const SWITCH: &[(&str, bool)] = &[
+    ("true", true),
+    ("1", true),
+    ("on", true),
+    ("yes", true),
+    ("false", false),
+    ("0", false),
+    ("off", false),
+    ("no", false),
+];
 
 /// Other names of the same options: of ffmpeg, and of other versions of libsrt's tools.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -407,10 +505,10 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_as_libsrt_has_it() {
-        let SrtInput { link, window, takeover, stall_after } = receives("srt://h:1");
+        let SrtInput { link, window, takeover, groups, stall_after } = receives("srt://h:1");
         assert_eq!((link.receive_latency, link.peer_latency, link.min_version), (120, 0, 0x01_0000));
         assert_eq!((link.crypto, link.idle_timeout), (None, Duration::from_secs(5)));
-        assert_eq!((takeover, stall_after, window), (Takeover::Replace, None, 8192));
+        assert_eq!((takeover, groups, stall_after, window), (Takeover::Replace, true, None, 8192));
         let SrtOutput { bandwidth, max_sessions, delay, transform, .. } = sends("srt://h:1");
         assert_eq!((bandwidth, max_sessions, delay, transform), (SrtBandwidth::Unlimited, None, None, None));
         let crypto = sends("srt://h:1?passphrase=0123456789").link.crypto.unwrap();
@@ -478,6 +576,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_group_has_nodes_that_share_what_the_options_say() {
+        let node = |host: &str, weight| SrtNode {
+            dial: SrtDial { ttl: Some(9), stream_id: Some(Secret::new("publish:a")), ..to(host, 9000) },
+            weight,
+        };
+        let nodes = "type=backup&nodes=a.example:9000?weight=2,10.0.0.7:9000?source=10.0.0.1%26weight=1,[::1]:9000\
+                     &streamid=publish:a&ttl=9&latency=300&groupminstabletimeo=100";
+        let mut expected = [node("a.example", 2), node("10.0.0.7", 1), node("::1", 0)];
+        expected[1].dial.local_address = Some("10.0.0.1".parse().unwrap());
+        for place in ["*", "*/", "//group"] {
+            let srt = sends(&format!("srt://{place}?{nodes}"));
+            let SrtEnd::Group(group) = &srt.link.end else { panic!("{srt:?}") };
+            assert_eq!((group.kind, group.patience), (GroupKind::Backup, Duration::from_millis(100)));
+            assert_eq!(group.nodes, expected);
+            assert_eq!((srt.link.peer_latency, srt.link.dial()), (300, Some(&expected[0].dial)));
+        }
+        let url = "srt://*?type=broadcast&nodes=h:1,h:2";
+        assert_eq!(OutputUrl::parse(url).unwrap().protocol(), Protocol::SrtCaller);
+        assert!(!receives("srt://:1?groupconnect=0").groups && receives("srt://:1?groupconnect=1").groups);
+    }
+
+    #[test]
     fn bandwidth_is_one_of_three() {
         let relative = |rate| SrtBandwidth::Input { rate, least: 0, overhead: 25 };
         for (options, bandwidth) in [
@@ -511,9 +631,9 @@ mod tests {
             ("srt:h:1", "two slashes"),
             ("srt://h", "a port from 1 to 65535 follows the host: srt://HOST:PORT"),
             ("srt://h:1/live", "no path"),
-            ("srt://*?type=redundancy", "connection groups are not supported"),
-            ("srt://a:1,b:2?type=backup", "connection groups are not supported"),
+            ("srt://a:1,b:2?type=backup", "a connection group is srt://*?type=backup&nodes=HOST:PORT"),
             ("srt://h:1?type=backup", "option 'type' is not known here; known are mode, latency, "),
+            ("srt://h:1?nodes=a:1", "option 'nodes' is not known here"),
             ("srt://h:1?sndbuf=1000", "option 'sndbuf' is not known here"),
             ("srt://h:1?passphrase=0123456789&sndbuf=1", "option 'sndbuf' is not known here"),
             ("srt://h:1?pkt_size=1128", "option 'payloadsize' can only be 1316: outputs share"),
@@ -566,6 +686,9 @@ mod tests {
         for (url, part) in [
             ("srt://h:1?takeover=reject", "option 'takeover' is for mode=listener"),
             ("srt://:1?takeover=maybe", "replace or reject"),
+            ("srt://h:1?groupconnect=1", "option 'groupconnect' is for mode=listener"),
+            ("srt://:1?groupconnect=2", "true or 1 or on"),
+            ("srt://*?type=backup&nodes=h:1", "a connection group is dialled by outputs"),
             ("srt://h:1?maxbw=1", "option 'maxbw' is not known here"),
             ("srt://h:1?delay_ms=10", "option 'delay_ms' is not known here"),
             ("srt://h:1?fc=25", "from 128 to 65536"),
@@ -574,6 +697,21 @@ mod tests {
         }
         for (url, part) in [
             ("srt://h:1?max_sessions=1", "option 'max_sessions' is for mode=listener"),
+            ("srt://*", "needs type=broadcast or type=backup: srt://*?type="),
+            ("srt://*?type=balancing&nodes=h:1", "option 'type' must be broadcast or backup"),
+            ("srt://*?type=backup", "needs nodes, whom to dial"),
+            ("srt://*?type=backup&nodes=h", "each of the nodes is HOST:PORT"),
+            ("srt://*?type=backup&nodes=h:1,", "each of the nodes is HOST:PORT"),
+            ("srt://*?type=backup&nodes=:1", "the address or name of a peer"),
+            ("srt://*?type=backup&nodes=h:1?weight=65536", "?weight=0 to 65535"),
+            ("srt://*?type=backup&nodes=h:1?ttl=3", "each of the nodes is HOST:PORT"),
+            ("srt://*?type=backup&nodes=h:1?source=eth0", "?source=ADDRESS"),
+            ("srt://*?type=backup&nodes=[::1]:1?source=10.0.0.1", "different families"),
+            ("srt://*?type=backup&nodes=h:1&mode=listener", "a connection group is dialled"),
+            ("srt://*?type=backup&nodes=h:1&localport=5", "option 'localport' is for a single link"),
+            ("srt://*?type=backup&nodes=h:1&groupminstabletimeo=59", "from 60 to 5000"),
+            ("srt://*?type=broadcast&nodes=h:1&groupminstabletimeo=60", "is for type=backup"),
+            ("srt://*?type=broadcast&nodes=h:1&max_sessions=1", "option 'max_sessions' is not known here"),
             ("srt://:1?max_sessions=0", "from 1 to 10000"),
             ("srt://h:1?stall_after=1", "option 'stall_after' is not known here"),
             ("srt://h:1?maxbw=-2", "-1 (unlimited), 0 (as inputbw says)"),

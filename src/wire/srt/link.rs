@@ -68,6 +68,20 @@ impl Link {
         Some(self.control(Control::KeepAlive, now))
     }
 
+    /// Has the next such packet sent at once: the peer shall see that this end rests.
+    pub(super) fn rest(&mut self) {
+        self.sent = 0;
+    }
+
+    /// When the peer was last heard.
+    pub(super) fn heard(&self) -> Nanos {
+        self.heard
+    }
+
+    pub(super) fn idle_timeout(&self) -> Nanos {
+        self.idle_timeout
+    }
+
     pub(super) fn is_peer_lost(&self, now: Nanos) -> bool {
         now.saturating_sub(self.heard) > self.idle_timeout
     }

@@ -2,10 +2,10 @@
 //! payloads and events leave. No sockets, clock or randomness; random bytes are arguments.
 
 pub mod crypto;
+mod group;
 pub mod handshake;
 mod link;
 mod loss;
-
 mod packet;
 mod rate;
 mod receiver;
@@ -20,6 +20,7 @@ mod stats;
 mod stream_id;
 mod tsbpd;
 
+pub use group::{Backup, Change, LinkView, Merge, Standing};
 pub use link::Event;
 use link::Link;
 pub use packet::{
@@ -27,7 +28,7 @@ pub use packet::{
     Malformed, PAYLOAD_MOST, Packet, SocketId, UserKind,
 };
 pub use rate::Bandwidth;
-pub use receiver::{Delivery, Receiver, ReceiverConfig, accept_clear};
+pub use receiver::{Clock, Delivery, Receiver, ReceiverConfig, accept_clear};
 pub use reject::Reject;
 pub use rtt::Rtt;
 pub use sender::{Retransmit, Sender, SenderConfig, Stored};

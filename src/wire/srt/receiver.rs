@@ -69,6 +69,10 @@ pub struct Receiver {
     stats: ReceiverStats,
 }
 
+/// What ties the times of delivery to the peer's timestamps.
+#[derive(Debug, Clone)]
+pub struct Clock(Tsbpd);
+
 /// A payload on its way out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Delivery<'a> {
@@ -106,6 +110,36 @@ impl Receiver {
             report: Vec::new(),
             stats: ReceiverStats::default(),
         }
+    }
+
+    /// When its packets are delivered.
+    pub fn clock(&self) -> Clock {
+        Clock(self.tsbpd.clone())
+    }
+
+    /// Makes this the receiver of one more link of a connection group: its packets are delivered by the clock of
+    /// the group's first link, whichever link they come by.
+    pub fn follow(&mut self, clock: Clock) {
+        self.tsbpd = clock.0;
+    }
+
+    /// Forgets what comes before `next` without acknowledging it: another link of the group has had it. Nothing of
+    /// what is held is lost, so this is for a link that holds nothing.
+    pub fn skip_to(&mut self, next: Seq) {
+        if self.slots.is_empty() && next.is_after(self.first) {
+            self.first = next;
+            self.acks.begin_at(next);
+        }
+    }
+
+    /// The number before which everything arrived or is given up.
+    pub fn next_missing(&self) -> Seq {
+        self.first + self.solid() as u32
+    }
+
+    /// The number behind the latest packet that arrived.
+    pub fn end(&self) -> Seq {
+        self.first + self.slots.len() as u32
     }
 
     /// Takes a data packet for this connection that arrived at `now`. `decrypt` gets its header, as fields and as
@@ -351,11 +385,6 @@ impl Receiver {
         missing.unwrap_or(self.slots.len())
     }
 
-    /// The number before which everything arrived or is given up.
-    fn next_missing(&self) -> Seq {
-        self.first + self.solid() as u32
-    }
-
     fn next_ack(&mut self, now: Nanos) -> Option<ControlPacket<'static>> {
         let next = self.next_missing();
         let available = (self.capacity - self.solid().min(self.capacity)) as u32;
@@ -452,6 +481,13 @@ impl Acks {
             unlit: 0,
             light_after: LIGHT_EVERY,
         }
+    }
+
+    /// Everything before `next` is none of its business: libsrt ends a connection that acknowledges what it has not
+    /// sent.
+    fn begin_at(&mut self, next: Seq) {
+        (self.said, self.confirmed) = (next, next);
+        self.open.clear();
     }
 
     /// When a full one is due that says `next`: every 10 ms while there is news, and as long as the peer has not
@@ -605,6 +641,23 @@ mod tests {
             let packet = ControlPacket { timestamp: (ms * 1000) as u32, destination: SocketId(1), control };
             self.receiver.handle(&packet, ms * MS)
         }
+    }
+
+    #[test]
+    fn a_link_of_a_group_leaves_to_others_what_they_had() {
+        let (mut b, mut leader) = (Bench::new(50, 100), Bench::new(50, 100));
+        leader.receiver.tsbpd = Tsbpd::new(7 * MS, 0, 50 * MS);
+        b.receiver.follow(leader.receiver.clock());
+        b.receiver.skip_to(INITIAL + 5000);
+        // Nothing of it is acknowledged before something behind it came.
+        assert_eq!(b.controls(500), [""; 0]);
+        b.push(4999, 5000);
+        b.push(5000, 5000);
+        b.receiver.skip_to(INITIAL + 6000);
+        assert_eq!((b.controls(5010), b.pop(5056)), (vec!["ack 1 5001 room 99".into()], vec![]));
+        assert_eq!(b.pop(5057), [(5000, 0, 5057)], "by the clock of the leader");
+        assert_eq!((b.receiver.end(), b.receiver.next_missing()), (INITIAL + 5001, INITIAL + 5001));
+        assert_eq!(b.receiver.stats().late, 1);
     }
 
     #[test]

@@ -78,6 +78,11 @@ pub struct Sender {
     timeout: Timeout,
     repeats_reports: bool,
     disorder: Disorder,
+    /// For a link of a connection group, whose positions say which number a packet has: the index of the first
+    /// packet that it sent since it last began to carry the stream.
+    begun: Option<u64>,
+    /// Since when something sent is not acknowledged.
+    awaits: Nanos,
     stats: SenderStats,
 }
 
@@ -127,8 +132,64 @@ impl Sender {
             timeout: Timeout::new(now),
             repeats_reports: config.peer_repeats_reports,
             disorder: Disorder::default(),
+            begun: None,
+            awaits: now,
             stats: SenderStats::default(),
         }
+    }
+
+    /// Makes this the sender of a link of a connection group, in which the packet at `position` has the number
+    /// `sequence` on every link, before it has sent anything. What is skipped is a hole on the wire from now on, for
+    /// another link may fill it.
+    pub fn pin(&mut self, position: u64, sequence: Seq) {
+        // Far from 0, so that the peer may ask for what was before this link's time.
+        self.initial = sequence - PINNED as u32;
+        self.run = Run { shift: position.wrapping_sub(PINNED), ..Run::default() };
+        self.next = PINNED;
+        (self.given_up, self.begun) = (PINNED, Some(PINNED));
+        self.mark.0 = PINNED;
+    }
+
+    /// A link of a group begins to carry the stream, from `position` on: what came before is not its own.
+    pub fn resume(&mut self, position: u64, now: Nanos) {
+        let index = position.wrapping_sub(self.run.shift);
+        if self.begun.is_some() && index > self.next && index - self.next <= u64::from(Seq::COUNT / 4) {
+            self.next = index;
+            (self.given_up, self.begun) = (index, Some(index));
+            self.mark = (index, now);
+            self.resend.forget_before(index, NEVER);
+            self.forget_runs(index);
+        }
+    }
+
+    /// A link of a group carries the stream no more: the peer is told with a keepalive.
+    pub fn rest(&mut self) {
+        self.link.rest();
+    }
+
+    /// The position up to which packets were sent or skipped.
+    pub fn sent_to(&self) -> u64 {
+        self.next.wrapping_add(self.run.shift)
+    }
+
+    /// The position up to which the peer has everything that this link sent, or is past it.
+    pub fn acked_to(&self) -> u64 {
+        self.acked.max(self.begun.unwrap_or(0)).wrapping_add(self.run.shift)
+    }
+
+    /// How long something sent has been waiting for a word of the peer.
+    pub fn silence(&self, now: Nanos) -> Nanos {
+        if self.in_flight() == 0 { 0 } else { now.saturating_sub(self.link.heard().max(self.awaits)) }
+    }
+
+    /// How long the peer holds packets before it delivers them.
+    pub fn peer_latency(&self) -> Nanos {
+        self.latency
+    }
+
+    /// Silence of the peer after which the connection is lost.
+    pub fn idle_timeout(&self) -> Nanos {
+        self.link.idle_timeout()
     }
 
     /// The header for the packet at `position` of the ring, which arrived at `arrival` and has `length` bytes of
@@ -147,6 +208,9 @@ impl Sender {
         if now.saturating_sub(self.mark.1) >= self.old {
             self.age(now);
         }
+        if self.begun.is_some() && !self.reach(position) {
+            return None;
+        }
         let in_flight = self.in_flight();
         if in_flight >= self.window {
             self.stats.refused_by_window += 1;
@@ -163,6 +227,7 @@ impl Sender {
         }
         if in_flight == 0 {
             self.timeout = Timeout::new(now);
+            self.awaits = now;
         }
         self.next += 1;
         self.credit = (self.credit + CREDIT_EACH).min(CREDIT_MOST);
@@ -286,8 +351,9 @@ impl Sender {
 
     /// Position of the oldest packet that is not acknowledged; `None` when all are.
     pub fn oldest_position(&self) -> Option<u64> {
-        let run = self.run_of(self.acked).filter(|_| self.acked < self.next)?;
-        Some(self.acked.wrapping_add(run.shift))
+        let oldest = self.acked.max(self.given_up);
+        let run = self.run_of(oldest).filter(|_| oldest < self.next)?;
+        Some(oldest.wrapping_add(run.shift))
     }
 
     /// Packets that may be under way unacknowledged: the peer's flow window.
@@ -341,6 +407,20 @@ impl Sender {
         self.next.checked_add_signed(ahead).filter(|&index| index <= self.next)
     }
 
+    /// Goes to the number that belongs to a position of a group. The packets between were skipped, by the ring or by
+    /// this link alone: they are as good as lost, and the peer asks for them if no other link has them. Whether the
+    /// position lies ahead.
+    #[cold]
+    fn reach(&mut self, position: u64) -> bool {
+        let index = position.wrapping_sub(self.run.shift);
+        if index < self.next || index - self.next > u64::from(Seq::COUNT / 4) {
+            return false;
+        }
+        self.stats.skipped += index - self.next;
+        self.next = index;
+        true
+    }
+
     #[cold]
     fn begin_run(&mut self, shift: u64, key: KeyFlag) {
         let run = Run { first: self.next, shift, key };
@@ -392,9 +472,9 @@ impl Sender {
             self.stats.refused_controls += 1;
             return Event::Quiet;
         };
-        let new = index.saturating_sub(self.acked);
+        let new = index.saturating_sub(self.acked.max(self.begun.unwrap_or(0)));
         if new > 0 {
-            if self.acked == 0 {
+            if self.stats.acknowledged == 0 {
                 self.rtt.guess(now.saturating_sub(self.timeout.since));
             }
             self.acked = index;
@@ -571,6 +651,8 @@ const LEAST_BURST: Nanos = 100 * MS;
 const PROBE: u64 = 16;
 /// How often the first packet that is not acknowledged is sent without a report.
 const PROBES: u32 = 3;
+/// Index of the first packet of a link of a group.
+const PINNED: u64 = 1 << 31;
 const RUNS_MOST: usize = 64;
 const HOPELESS_MOST: usize = 64;
 const DISORDERED: u32 = 24;
@@ -586,6 +668,7 @@ mod tests {
     use super::*;
 
     const INITIAL: Seq = Seq::new(Seq::COUNT - 3);
+    const SECOND: Nanos = 1000 * MS;
 
     fn config() -> SenderConfig {
         SenderConfig {
@@ -633,6 +716,52 @@ mod tests {
 
     fn controls(sender: &mut Sender, now: Nanos) -> Vec<Control<'static>> {
         std::iter::from_fn(|| sender.next_control(now)).map(|packet| packet.control).collect()
+    }
+
+    #[test]
+    fn a_link_of_a_group_gives_each_position_its_number() {
+        let mut sender = sender();
+        let number = Seq::new(Seq::COUNT - 2);
+        sender.pin(1000, number);
+        let numbers = |headers: Vec<DataHeader>| -> Vec<i32> {
+            headers.iter().map(|header| header.sequence.ahead_of(number)).collect()
+        };
+        assert_eq!(numbers(send(&mut sender, 1000..1002, 0)), [0, 1]);
+        // What is skipped is a hole, which the peer may ask for; what was sent is not sent again as if it were new.
+        assert_eq!(numbers(send(&mut sender, 1001..1006, MS)), [2, 3, 4, 5]);
+        assert_eq!(numbers(send(&mut sender, 1009..1010, MS)), [9]);
+        assert_eq!((sender.sent_to(), sender.stats().skipped, sender.in_flight()), (1010, 3, 10));
+        let from = number.ahead_of(INITIAL) as u32;
+        nak(&mut sender, &[(from + 6, from + 8)], 10 * MS);
+        assert_eq!(again(&mut sender, 10 * MS), [1006, 1007, 1008]);
+        // What was before this link's time is not its own.
+        nak(&mut sender, &[(from.wrapping_sub(4), from.wrapping_sub(1))], 10 * MS);
+        let drop = Control::DropRequest { message: 0, first: number - 4, last: number - 1 };
+        assert_eq!(controls(&mut sender, 10 * MS), [drop]);
+        assert_eq!(sender.handle(&ack(1, from + 2, 8192), 40 * MS), Event::Acknowledged(2));
+        assert_eq!((sender.acked_to(), sender.silence(70 * MS)), (1002, 30 * MS));
+    }
+
+    #[test]
+    fn a_link_that_takes_over_begins_where_it_is_told_to() {
+        let mut sender = sender();
+        sender.pin(1000, INITIAL);
+        send(&mut sender, 1000..1003, 0);
+        sender.resume(1500, SECOND);
+        assert_eq!((sender.in_flight(), sender.silence(2 * SECOND)), (0, 0));
+        let headers = send(&mut sender, 1500..1502, SECOND);
+        assert_eq!(headers[0].sequence, INITIAL + 500);
+        assert_eq!((sender.in_flight(), sender.acked_to()), (2, 1500));
+        nak(&mut sender, &[(2, 499)], SECOND);
+        let drop = Control::DropRequest { message: 0, first: INITIAL + 2, last: INITIAL + 499 };
+        assert_eq!(controls(&mut sender, SECOND), [drop]);
+        assert_eq!(sender.handle(&ack(1, 502, 8192), SECOND), Event::Acknowledged(2));
+        controls(&mut sender, SECOND);
+        sender.resume(1400, SECOND);
+        assert_eq!(sender.sent_to(), 1502, "it never goes back");
+        sender.rest();
+        assert_eq!(controls(&mut sender, SECOND), [Control::KeepAlive]);
+        assert_eq!(controls(&mut sender, SECOND), []);
     }
 
     #[test]
