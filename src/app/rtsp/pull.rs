@@ -159,7 +159,7 @@ async fn read(ready: Ready, mut intake: Intake) -> Result<std::convert::Infallib
         }
     }
     for datagram in early {
-        put(&mut intake, datagram);
+        datagram.put(&mut intake);
     }
     let mut packet_at = clock::now();
     loop {
@@ -195,22 +195,14 @@ async fn read(ready: Ready, mut intake: Intake) -> Result<std::convert::Infallib
             received = dialling.receive() => received?,
             Some(datagram) = ears.next() => {
                 packet_at = datagram.arrival;
-                put(&mut intake, datagram);
+                datagram.put(&mut intake);
                 for _ in 0..BATCH {
                     let Some(datagram) = ears.ready() else { break };
-                    put(&mut intake, datagram);
+                    datagram.put(&mut intake);
                 }
             }
             () = tokio::time::sleep(wait) => {}
         }
-    }
-}
-
-fn put(intake: &mut Intake, datagram: Datagram) {
-    if datagram.control {
-        intake.rtcp(datagram.media, &datagram.bytes, datagram.arrival);
-    } else {
-        intake.rtp(datagram.media, &datagram.bytes, datagram.arrival);
     }
 }
 

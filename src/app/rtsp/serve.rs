@@ -2,6 +2,7 @@
 //! stream that they have the name, user and password of. Who asks for anything else is told so.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::intake::{Intake, wanted};
+use super::udp::{Ears, Pair};
 use super::{AGENT, known};
 use crate::app::servers::{News, Owner, Publish, Read, Visitor};
 use crate::app::socket::Socket;
@@ -46,14 +48,25 @@ struct Visit {
     user_agent: String,
     /// Tracks of the stream that are set up, one bit each.
     tracks: u32,
-    /// Media that a publisher set up, and their channels.
-    media: Vec<(usize, (u8, u8))>,
+    /// Media that a publisher set up, and the way that they come.
+    media: Vec<(usize, Way)>,
+    ears: Ears,
     buffer: Vec<u8>,
+}
+
+/// How a media comes.
+#[derive(Clone, Copy)]
+enum Way {
+    /// On these channels of the connection.
+    Channels(u8, u8),
+    /// As datagrams; reports go to this port.
+    Datagrams(u16),
 }
 
 /// What is left of a visitor without its socket.
 struct Remains {
     peer: std::net::SocketAddr,
+    local: IpAddr,
     routes: Arc<crate::app::servers::Routes>,
     news: tokio::sync::mpsc::Sender<News>,
     numbers: Numbers,
@@ -69,6 +82,7 @@ async fn visit(visitor: Visitor) -> Done {
     )]
     let deadline = Instant::now() + STRANGER;
     socket.set_nodelay(true)?;
+    let local = socket.local_addr()?.ip();
     let encrypted = tls.is_some();
     let socket = match tls {
         None => Socket::Plain(socket),
@@ -83,11 +97,12 @@ async fn visit(visitor: Visitor) -> Done {
     let visit = Visit {
         socket,
         server: Server::new(settings, &address, clock::now(), random()),
-        visitor: Remains { peer, routes, news, numbers: marks.numbers, encrypted, stranger },
+        visitor: Remains { peer, local, routes, news, numbers: marks.numbers, encrypted, stranger },
         found: None,
         user_agent: String::new(),
         tracks: 0,
         media: Vec::new(),
+        ears: Ears::new(),
         buffer: vec![0; READ],
     };
     visit.converse().await
@@ -110,6 +125,7 @@ impl Visit {
                     Event::TornDown => {
                         (self.found, self.tracks) = (None, 0);
                         self.media.clear();
+                        self.ears = Ears::new();
                     }
                     Event::Closed(why) => {
                         self.flush().await?;
@@ -126,11 +142,11 @@ impl Visit {
                 (_, found) => self.found = found,
             }
             if self.server.is_backed_up() {
+                let before = self.server.buffer().len();
                 self.server.read(clock::now());
-                if self.server.is_backed_up() {
-                    self.receive().await?;
+                if self.server.buffer().len() != before {
+                    continue;
                 }
-                continue;
             }
             self.flush().await?;
             self.receive().await?;
@@ -198,8 +214,11 @@ impl Visit {
         Ok(None)
     }
 
-    /// Media goes over the connection, on the channels of the shared lane.
+    /// Media goes over the connection, on the channels of the shared lane. What is published may come as datagrams.
     fn set_up(&mut self, track: usize, transports: &[Transport], publish: bool) {
+        if publish && !self.visitor.encrypted && transports.first().is_some_and(is_datagrams) {
+            return self.set_up_datagrams(track, transports);
+        }
         let over_tcp =
             transports.iter().find(|transport| transport.lower == Lower::Tcp && !transport.multicast);
         let (Some(asked), Some(own)) = (over_tcp, u8::try_from(2 * track).ok().filter(|own| *own < 32))
@@ -209,12 +228,33 @@ impl Visit {
         let channels = if publish { asked.interleaved.unwrap_or((own, own + 1)) } else { (own, own + 1) };
         if publish {
             self.media.retain(|(known, _)| *known != track);
-            self.media.push((track, channels));
+            self.media.push((track, Way::Channels(channels.0, channels.1)));
         } else {
             self.tracks |= 1 << (track & 31);
         }
         let record = publish && asked.record;
         self.server.set_up(&Transport { interleaved: Some(channels), record, ..Transport::default() });
+    }
+
+    fn set_up_datagrams(&mut self, track: usize, transports: &[Transport]) {
+        let client_port = transports.first().and_then(|transport| transport.client_port);
+        let pair = Pair::open(self.visitor.local, BUFFER).ok();
+        let ports = pair.as_ref().and_then(|pair| pair.ports().ok());
+        let (Some(client), Some(pair), Some(ports)) = (client_port, pair, ports) else {
+            return self.server.refuse(Status::UNSUPPORTED_TRANSPORT, clock::now());
+        };
+        self.ears.listen(track, pair, Some(self.visitor.peer.ip().to_canonical()));
+        self.media.retain(|(known, _)| *known != track);
+        self.media.push((track, Way::Datagrams(client.1)));
+        let lower = Lower::Udp;
+        let (client_port, server_port) = (Some(client), Some(ports));
+        self.server.set_up(&Transport {
+            lower,
+            client_port,
+            server_port,
+            record: true,
+            ..Transport::default()
+        });
     }
 
     /// The output that a peer may read.
@@ -323,7 +363,9 @@ impl Visit {
         };
         let encrypted = self.visitor.encrypted;
         let feed = publish.feed.clone();
-        let intake = Intake::new(&description, &chosen, Duration::ZERO, feed, Arc::clone(&flow), encrypted);
+        let datagrams = self.media.iter().any(|(_, way)| matches!(way, Way::Datagrams(_)));
+        let window = if datagrams { WINDOW } else { Duration::ZERO };
+        let intake = Intake::new(&description, &chosen, window, feed, Arc::clone(&flow), encrypted);
         let ended = self.record(intake, &session, publish.closed.subscribe()).await;
         publish.stats.sessions.remove(session.id);
         if publish.stats.flow.stats().is_some_and(|shown| Arc::ptr_eq(&shown, &flow)) {
@@ -353,12 +395,13 @@ impl Visit {
                 match event {
                     Event::Data { channel, bytes } => {
                         packet_at = now;
-                        let of = |pair: &(u8, u8)| channel == pair.0 || channel == pair.1;
-                        if let Some((media, (rtp, _))) = self.media.iter().find(|(_, pair)| of(pair)) {
-                            if channel == *rtp {
-                                intake.rtp(*media, &bytes, now);
-                            } else {
-                                intake.rtcp(*media, &bytes, now);
+                        for (media, way) in &self.media {
+                            match way {
+                                Way::Channels(rtp, _) if channel == *rtp => intake.rtp(*media, &bytes, now),
+                                Way::Channels(_, rtcp) if channel == *rtcp => {
+                                    intake.rtcp(*media, &bytes, now)
+                                }
+                                _ => {}
                             }
                         }
                     }
@@ -372,14 +415,23 @@ impl Visit {
                     Event::Paused => {}
                 }
             }
+            intake.expire(now);
             intake.ring();
             let mut reports = Vec::new();
             for (media, report) in intake.reports(now) {
-                let channel = self.media.iter().find(|(known, _)| *known == media).map(|(_, pair)| pair.1);
-                if let (Some(channel), Ok(length)) = (channel, u16::try_from(report.len())) {
-                    let [l0, l1] = length.to_be_bytes();
-                    reports.extend_from_slice(&[b'$', channel, l0, l1]);
-                    reports.extend_from_slice(&report);
+                let way = self.media.iter().find(|(known, _)| *known == media).map(|(_, way)| *way);
+                match (way, u16::try_from(report.len())) {
+                    (Some(Way::Channels(_, channel)), Ok(length)) => {
+                        let [l0, l1] = length.to_be_bytes();
+                        reports.extend_from_slice(&[b'$', channel, l0, l1]);
+                        reports.extend_from_slice(&report);
+                    }
+                    (Some(Way::Datagrams(port)), _) => {
+                        if let Some(pair) = self.ears.pair(media) {
+                            pair.report(&report, (self.visitor.peer.ip(), port).into());
+                        }
+                    }
+                    _ => {}
                 }
             }
             self.socket.write(&reports).await?;
@@ -394,9 +446,19 @@ impl Visit {
                     continue;
                 }
             }
+            let due = intake.deadline().saturating_sub(now);
             tokio::select! {
-                received = self.receive() => received?,
-                () = tokio::time::sleep(LOOK) => {}
+                received = receive(&mut self.socket, &mut self.server, &mut self.buffer) => received?,
+                Some(datagram) = self.ears.next() => {
+                    packet_at = datagram.arrival;
+                    self.server.touch(datagram.arrival);
+                    datagram.put(&mut intake);
+                    for _ in 0..BATCH {
+                        let Some(datagram) = self.ears.ready() else { break };
+                        datagram.put(&mut intake);
+                    }
+                }
+                () = tokio::time::sleep(LOOK.min(Duration::from_nanos(due))) => {}
                 _ = closed.changed() => {}
             }
             if *closed.borrow() {
@@ -423,24 +485,31 @@ impl Visit {
         Ok(self.socket.write(&out).await?)
     }
 
-    /// Waits for bytes, or for the time that the peer has.
     async fn receive(&mut self) -> Done {
-        let now = clock::now();
-        let wait = Duration::from_nanos(self.server.deadline().saturating_sub(now));
-        match tokio::time::timeout(wait.min(WAIT_MOST), self.socket.read(&mut self.buffer)).await {
-            Ok(read) => match read? {
-                0 => Err("it closed the connection".into()),
-                count => {
-                    self.server.push(self.buffer.get(..count).unwrap_or_default(), clock::now());
-                    Ok(())
-                }
-            },
-            Err(_) => {
-                self.server.tick(clock::now());
+        receive(&mut self.socket, &mut self.server, &mut self.buffer).await
+    }
+}
+
+/// Waits for bytes, or for the time that the peer has.
+async fn receive(socket: &mut Socket, server: &mut Server, buffer: &mut [u8]) -> Done {
+    let wait = Duration::from_nanos(server.deadline().saturating_sub(clock::now()));
+    match tokio::time::timeout(wait.min(WAIT_MOST), socket.read(buffer)).await {
+        Ok(read) => match read? {
+            0 => Err("it closed the connection".into()),
+            count => {
+                server.push(buffer.get(..count).unwrap_or_default(), clock::now());
                 Ok(())
             }
+        },
+        Err(_) => {
+            server.tick(clock::now());
+            Ok(())
         }
     }
+}
+
+fn is_datagrams(transport: &Transport) -> bool {
+    transport.lower == Lower::Udp && !transport.multicast && transport.client_port.is_some()
 }
 
 /// How long a peer may take for the TLS handshake.
@@ -451,5 +520,11 @@ const WRONG: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(250);
 /// A publisher that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long a gap in the sequence of datagrams is waited for.
+const WINDOW: Duration = Duration::from_millis(50);
+/// Receive buffer of a media that comes as datagrams.
+const BUFFER: usize = 4 << 20;
+/// Datagrams taken in one turn.
+const BATCH: usize = 256;
 const WAIT_MOST: Duration = Duration::from_secs(60);
 const READ: usize = 64 << 10;

@@ -11,6 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::intake::Intake;
 use crate::media::Nanos;
 use crate::net::clock;
 
@@ -22,6 +23,17 @@ pub(super) struct Datagram {
     pub(super) control: bool,
     pub(super) bytes: Bytes,
     pub(super) arrival: Nanos,
+}
+
+impl Datagram {
+    /// Hands it to where it belongs.
+    pub(super) fn put(self, intake: &mut Intake) {
+        if self.control {
+            intake.rtcp(self.media, &self.bytes, self.arrival);
+        } else {
+            intake.rtp(self.media, &self.bytes, self.arrival);
+        }
+    }
 }
 
 /// The sockets of one track.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::media::{AudioFormat, Codec, Setup, Track, TrackId, Tracks};
+use crate::media::{AudioFormat, Codec, Kind, Setup, Track, TrackId, Tracks};
 use crate::wire::rtp::AuHeaders;
 use crate::wire::rtsp::{Description, Format, Media};
 
@@ -41,6 +41,21 @@ pub fn describe(tracks: &Tracks) -> (Description, Vec<(usize, Dropped)>) {
         }
     }
     (description, dropped)
+}
+
+/// Whether a session that was told of the tracks before can go on with those after: each that it carries is where it
+/// was, and of sound decoders need to know the same. New parameter sets travel with the pictures.
+pub fn goes_on(before: &Tracks, after: &Tracks) -> bool {
+    before.0.iter().zip(0..TRACKS_MOST).all(|(old, index)| {
+        let carried = media_of(old, FIRST_TYPE + index).is_ok();
+        let same = after.0.get(usize::from(index)).is_some_and(|new| same(old, new));
+        !carried || same
+    })
+}
+
+/// Whether a track is still the one that it was.
+pub(super) fn same(old: &Track, new: &Track) -> bool {
+    old.id == new.id && old.codec == new.codec && (old.codec.kind() == Kind::Video || old.setup == new.setup)
 }
 
 /// The media of a track; `number` chooses its payload type where the format has none of its own.

@@ -1,11 +1,13 @@
 //! Frames of a stream enter, the lane of interleaved RTP packets that all its RTSP connections share fills. Never looks
 //! at a connection.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::pack::{Numbers, Packer};
 use crate::hub::{Lane, LaneWriter, Pulse};
-use crate::media::{Frame, Kind, Message, Nanos};
+use crate::media::{Frame, Kind, Message, Nanos, Tracks};
 use crate::mux::Maker;
 use crate::wire::rtp::{Packets, parse};
 
@@ -13,6 +15,8 @@ use crate::wire::rtp::{Packets, parse};
 pub struct RtspMaker {
     numbers: Numbers,
     packer: Option<Packer>,
+    /// Those of the last frame: the same allocation as long as nothing changes.
+    tracks: Option<Arc<Tracks>>,
     writer: LaneWriter<Message>,
     packets: Packets,
     /// When sender reports are due.
@@ -22,7 +26,7 @@ pub struct RtspMaker {
 impl RtspMaker {
     /// Fills `writer`'s lane with packets of these numbers.
     pub fn new(numbers: Numbers, writer: LaneWriter<Message>) -> Self {
-        Self { numbers, packer: None, writer, packets: Packets::default(), report_at: 0 }
+        Self { numbers, packer: None, tracks: None, writer, packets: Packets::default(), report_at: 0 }
     }
 }
 
@@ -32,10 +36,13 @@ impl Maker for RtspMaker {
     }
 
     fn frame(&mut self, frame: &Frame) {
-        let packer = match &mut self.packer {
-            Some(packer) if packer.fits(&frame.tracks) => packer,
-            packer => packer.insert(Packer::new(&frame.tracks, self.numbers, PACKET)),
-        };
+        let packer = self.packer.get_or_insert_with(|| Packer::new(&frame.tracks, self.numbers, PACKET));
+        if self.tracks.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &frame.tracks)) {
+            if *packer.shape() != *frame.tracks {
+                packer.follow(&frame.tracks);
+            }
+            self.tracks = Some(Arc::clone(&frame.tracks));
+        }
         let video = frame.track().is_some_and(|track| track.codec.kind() == Kind::Video);
         let begins = frame.random_access && (video || !packer.has_video());
         self.packets.clear();
@@ -100,11 +107,9 @@ const LOOK: u64 = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::hub::Bounds;
-    use crate::media::{AudioFormat, Codec, Setup, Track, Tracks};
+    use crate::media::{AudioFormat, Codec, Setup, Track};
     use crate::wire::rtsp::Decoder;
 
     #[test]

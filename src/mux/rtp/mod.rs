@@ -7,7 +7,7 @@ mod maker;
 mod pack;
 mod unpack;
 
-pub use describe::{Dropped, describe};
+pub use describe::{Dropped, describe, goes_on};
 pub use maker::{RtspMaker, positions};
 pub use pack::{Numbers, Packer};
 pub use unpack::Unpacker;

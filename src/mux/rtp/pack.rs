@@ -1,8 +1,8 @@
 //! Access units of a stream enter, RTP packets leave, made once and shared by all readers: one source, sequence and
 //! timestamp space per track. Keeps no packet.
 
-use super::describe::describe;
-use crate::media::{self, Frame, Nanos, Setup, TICKS_PER_SECOND, Ticks, Track, Tracks};
+use super::describe::{describe, same};
+use crate::media::{self, Frame, Nanos, Setup, TICKS_PER_SECOND, Ticks, Tracks};
 use crate::wire::h26x::{Kind, Standard, length_prefixed};
 use crate::wire::rtp::rtcp::{self, SenderReport};
 use crate::wire::rtp::{
@@ -28,7 +28,8 @@ pub struct Packer {
     /// One for each track of the stream.
     lines: Vec<Option<Sender>>,
     shape: Tracks,
-    wall: u64,
+    numbers: Numbers,
+    most: usize,
     /// A time of the stream, and the wall clock that it is told with (nanoseconds since 1970).
     anchor: Option<(Ticks, u64)>,
 }
@@ -64,17 +65,26 @@ impl Packer {
                 *place = Some(sender);
             }
         }
-        Self { lines, shape: tracks.clone(), wall: numbers.wall, anchor: None }
+        Self { lines, shape: tracks.clone(), numbers, most, anchor: None }
     }
 
-    /// True while frames with these tracks can go on in the same session: same tracks and codecs, in the same order,
-    /// and of audio the same setup. New parameter sets travel with the pictures.
-    pub fn fits(&self, tracks: &Tracks) -> bool {
-        let same = |(ours, theirs): (&Track, &Track)| {
-            let video = theirs.codec.kind() == media::Kind::Video;
-            ours.id == theirs.id && ours.codec == theirs.codec && (video || ours.setup == theirs.setup)
-        };
-        self.shape.0.len() == tracks.0.len() && self.shape.0.iter().zip(&tracks.0).all(same)
+    /// Goes on with these tracks: the numbers of those that stay what they were go on.
+    pub fn follow(&mut self, tracks: &Tracks) {
+        let mut next = Self::new(tracks, self.numbers, self.most);
+        next.anchor = self.anchor;
+        for ((line, old), (own, new)) in
+            self.lines.iter_mut().zip(&self.shape.0).zip(next.lines.iter_mut().zip(&tracks.0))
+        {
+            if let (Some(sender), Some(fresh), true) = (line.take(), own.as_mut(), same(old, new)) {
+                *fresh = Sender { format: std::mem::replace(&mut fresh.format, Format::Klv), ..sender };
+            }
+        }
+        *self = next;
+    }
+
+    /// The tracks that it packs.
+    pub fn shape(&self) -> &Tracks {
+        &self.shape
     }
 
     /// Appends the packets of an access unit; false when its track is not carried. A random access point of a video
@@ -118,7 +128,7 @@ impl Packer {
     /// count from the first one by the time of the stream, so that what receivers make of them is as steady as the
     /// stream.
     pub fn report(&mut self, time: Ticks, arrival: Nanos, name: &str, into: &mut Packets) {
-        let (start, at_start) = *self.anchor.get_or_insert((time, self.wall.saturating_add(arrival)));
+        let (start, at_start) = *self.anchor.get_or_insert((time, self.numbers.wall.saturating_add(arrival)));
         let passed = i128::from(time - start) * 1_000_000_000 / i128::from(TICKS_PER_SECOND);
         let wall = (i128::from(at_start) + passed).clamp(0, u64::MAX.into()) as u64;
         for sender in self.lines.iter().flatten() {

@@ -256,7 +256,7 @@ const AAC_SAMPLES: u32 = 1024;
 mod tests {
     use bytes::Bytes;
 
-    use super::super::describe::describe;
+    use super::super::describe::{describe, goes_on};
     use super::super::pack::{Numbers, Packer};
     use super::*;
     use crate::media::{AudioFormat, Track};
@@ -412,21 +412,34 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_tracks_that_the_session_cannot_follow_is_seen() {
-        let packer = packer();
-        let mut other = tracks();
-        assert!(packer.fits(&other));
-        other.0[0].setup = Setup::Unknown;
-        assert!(packer.fits(&other));
-        let changes: [fn(&mut Tracks); 3] = [
-            |tracks| tracks.0[2].setup = Setup::Unknown,
-            |tracks| tracks.0[0].codec = Codec::H265,
-            |tracks| drop(tracks.0.pop()),
-        ];
-        for change in changes {
-            let mut other = tracks();
-            change(&mut other);
-            assert!(!packer.fits(&other));
-        }
+    fn a_change_of_tracks_that_a_session_cannot_follow_is_seen() {
+        let changed = |change: fn(&mut Tracks)| {
+            let mut after = tracks();
+            change(&mut after);
+            goes_on(&tracks(), &after)
+        };
+        assert!(changed(|tracks| tracks.0[0].setup = Setup::Unknown));
+        // what was not carried may become so, and more may come behind
+        assert!(changed(|tracks| tracks.0[4] = tracks.0[2].clone()));
+        assert!(changed(|tracks| tracks.0.push(tracks.0[3].clone())));
+        assert!(!changed(|tracks| tracks.0[2].setup = Setup::Unknown));
+        assert!(!changed(|tracks| tracks.0[0].codec = Codec::H265));
+        assert!(!changed(|tracks| drop(tracks.0.remove(1))));
+    }
+
+    #[test]
+    fn numbers_go_on_where_tracks_stay() {
+        let mut packer = packer();
+        let mut packets = Packets::default();
+        packer.pack(&frame(0, 0, true, nals(&[&IDR])), &mut packets);
+        let mut after = tracks();
+        let format = AudioFormat { rate: 48_000, channels: 1 };
+        after.0[2].setup = Setup::Aac { config: Bytes::from_static(&[0x11, 0x88]), format };
+        packer.follow(&after);
+        packer.pack(&frame(0, 3600, false, nals(&[&SLICE])), &mut packets);
+        let headers: Vec<_> = packets.iter().map(|packet| parse(packet).unwrap().0).collect();
+        assert_eq!(headers[1].sequence, headers[0].sequence.wrapping_add(1));
+        assert_eq!(headers[1].timestamp, headers[0].timestamp.wrapping_add(3600));
+        assert_eq!(headers[1].ssrc, headers[0].ssrc);
     }
 }

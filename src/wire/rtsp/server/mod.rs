@@ -121,6 +121,8 @@ pub struct Server {
     announced: Option<Description>,
     tracks: Vec<SetUp>,
     unauthorized: u8,
+    /// It was played to: from here on a pause may take its time.
+    played: bool,
     /// When the client was last heard, in nanoseconds.
     heard: u64,
 }
@@ -168,6 +170,7 @@ impl Server {
             announced: None,
             tracks: Vec::new(),
             unauthorized: 0,
+            played: false,
             heard: now,
         }
     }
@@ -317,6 +320,7 @@ impl Server {
         }
         self.send(&response);
         self.step = Step::Playing;
+        self.played = true;
     }
 
     /// Answers any question with a refusal; [`Status::UNAUTHORIZED`] asks for credentials, at `now` (nanoseconds).
@@ -365,6 +369,7 @@ impl Server {
         let udp = self.tracks.iter().any(|track| track.lower == Lower::Udp);
         match self.step {
             Step::Over => None,
+            Step::Ready if self.played => Some(SESSION_TIMEOUT * 3 / 2),
             Step::Init | Step::Ready => Some(HANDSHAKE_SECONDS),
             // The half more forgives a late keepalive.
             Step::Playing if udp => Some(SESSION_TIMEOUT * 3 / 2),
@@ -444,6 +449,7 @@ impl Server {
                 self.send(&response);
                 self.step = Step::Init;
                 self.announced = None;
+                self.played = false;
                 self.tracks.clear();
                 self.events.push_back(Event::TornDown);
             }
