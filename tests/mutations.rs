@@ -179,6 +179,7 @@ fn hostile_srt_breaks_no_connection() {
         }
         entries::srt::sender(&bytes);
         entries::srt::receiver(&bytes);
+        entries::srt::group(&bytes);
         let mut datagram: Vec<u8> = (0..random.below(80)).map(|_| random.below(256) as u8).collect();
         if let Some(first) = datagram.first_mut().filter(|_| random.below(4) > 0) {
             *first = 0x80;
@@ -232,6 +233,61 @@ fn damaged_tags_break_no_demultiplexer() {
             random.damage_words(&mut tags);
         }
         entries::rtmp::flv(&tags);
+    }
+}
+
+#[test]
+fn damaged_klv_breaks_no_reader() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let names = ["DynamicOnlyMISMMSPacketData.bin", "DynamicConstantMISMMSPacketData.fixed.bin"];
+    let packets = names
+        .map(|n| fs::read(format!("{}/testdata/klv/{n}", env!("CARGO_MANIFEST_DIR"))).expect("a packet"));
+    for round in 0..ROUNDS {
+        let mut bytes = packets[round % 2].clone();
+        for _ in 0..random.below(8) {
+            random.damage_words(&mut bytes);
+        }
+        entries::klv::packet(&bytes);
+        entries::klv::sei(&bytes[random.below(bytes.len() + 1)..]);
+        // the insides of both packets, and noise, as the inside of every set
+        let mut inside = vec![random.below(256) as u8];
+        match random.below(3) {
+            0 => inside.extend((0..random.below(60)).map(|_| random.below(256) as u8)),
+            // items of three bytes and less, so that tables are walked through
+            1 => {
+                for _ in 0..random.below(20) {
+                    let length = random.below(4) as u8;
+                    inside.extend([random.below(110) as u8, length]);
+                    inside.extend((0..length).map(|_| random.below(256) as u8));
+                }
+            }
+            _ => inside.extend_from_slice(&bytes[bytes.len().min(18)..]),
+        }
+        entries::klv::set(&inside);
+    }
+}
+
+#[test]
+fn damaged_cursor_on_target_breaks_no_reader() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let event = b"<?xml version=\"1.0\"?><event version=\"2.0\" uid=\"u\" type=\"t-x-takp-v\" how=\"m-g\" \
+        time=\"2026-01-01T00:00:00Z\" start=\"2026-01-01T00:00:00Z\" stale=\"2026-01-01T00:00:00Z\">\
+        <point lat=\"1\" lon=\"2\" hae=\"3\" ce=\"4\" le=\"5\"/><detail><contact callsign=\"a&amp;b\"/>\
+        <TakControl><TakProtocolSupport version=\"1\"/></TakControl><remarks>&lt;x&gt;</remarks></detail></event>";
+    for round in 0..ROUNDS {
+        let mut bytes = event.to_vec();
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut bytes);
+        }
+        entries::cot::xml(&bytes);
+        // as a stream of XML, as a stream of protobuf, as datagrams
+        bytes.insert(0, random.below(256) as u8);
+        if round % 2 == 0 {
+            bytes.resize(random.below(40) + 2, 0);
+            bytes[1] = 0xbf;
+            bytes[0] |= 1;
+        }
+        entries::cot::frame(&bytes);
     }
 }
 

@@ -68,7 +68,7 @@ fn what_ffmpeg_publishes_goes_on_to_nginx_and_ends_cleanly() {
     engine.wait_state(&path, "Live");
     engine.wait_state(&output, "Live");
     let sessions = engine.get(&format!("{path}/sessions"));
-    assert_eq!(sessions["sessions"][0]["role"], "publisher", "{sessions:#}");
+    assert_eq!(sessions[0]["role"], "publish", "{sessions:#}");
     assert!(ffmpeg.wait().expect("ffmpeg").success());
     engine.wait(&output, "the input's end to show", |output| output["state"] != "Live");
     engine.order(&output, "stop");
@@ -280,4 +280,32 @@ fn an_input_that_returns_goes_on_over_the_same_connection() {
     engine.order(&output, "stop");
     engine.wait_state(&output, "Idle");
     assert_eq!(complaints(&nginx.recorded("held")), "");
+}
+
+#[test]
+fn tracks_without_a_slot_are_named_and_a_stream_of_them_alone_is_unsupported() {
+    require!("ffmpeg");
+    let Some(nginx) = Nginx::start() else { return };
+    let engine = Engine::start();
+    std::fs::copy(support::testdata("ts/h264_async.ts"), engine.media().join("klv.ts")).expect("a clip");
+    let input = engine.add_input("klv", "file:klv.ts?loop=true");
+    let output = engine.add_output(input, "out", &nginx.url("klv"));
+    engine.wait_state(&output, "Live");
+    let named = engine
+        .wait(&output, "the metadata to be named", |output| output["dropped_tracks"][0]["codec"] == "KLV");
+    assert_eq!(named["dropped_tracks"][0]["track"], 0x102, "{named:#}");
+    wait_recorded(&nginx, "klv", 100_000);
+    engine.order(&output, "stop");
+    engine.wait_state(&output, "Idle");
+    assert_eq!(complaints(&nginx.recorded("klv")), "");
+
+    let port = free_port();
+    let input = engine.add_input("alone", &format!("udp://127.0.0.1:{port}"));
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-stream_loop", "-1", "-re", "-i"]).arg(engine.media().join("klv.ts"));
+    ffmpeg.args(["-map", "0:d", "-c", "copy", "-f", "mpegts"]).arg(format!("udp://127.0.0.1:{port}"));
+    let _alone = Peer::start(&mut ffmpeg);
+    let output = engine.add_output(input, "out", &nginx.url("alone"));
+    let failed = engine.wait_state(&output, "Failed");
+    assert!(failed["reason"].as_str().is_some_and(|why| why.starts_with("Unsupported: track")), "{failed:#}");
 }

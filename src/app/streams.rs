@@ -333,11 +333,14 @@ impl Streams {
                 let role = Role::Send(source);
                 Ok(Place::Port(self.meet(Owner::Output(output), attempt, *plan, role, preferred)?))
             }
-            (Sink::File(mut target), Product::Datagrams(lane)) => {
-                target.lane = lane;
+            (Sink::File(target), product) => {
                 self.ending.retain(|_, finished| !finished.load(Ordering::Acquire));
-                let before = self.ending.remove(&output);
-                Ok(Place::Thread(Recorder::start(*target, before, self.egress_notices.clone())?))
+                let (before, notices) = (self.ending.remove(&output), self.egress_notices.clone());
+                let recorder = match product {
+                    Product::Datagrams(lane) => Recorder::start(*target, lane, before, notices)?,
+                    Product::Messages(lane) => Recorder::start(*target, lane, before, notices)?,
+                };
+                Ok(Place::Thread(recorder))
             }
             (Sink::Server, _) => Ok(Place::Server),
             _ => Err(AttachError::Mismatch),

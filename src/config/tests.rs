@@ -324,7 +324,7 @@ fn no_mistake_repeats_a_secret() {
   - name: a
     url: udp://user:Zebra@h:1
     outputs:
-      - {name: o, url: 'rtmp://h/live/Zebra'}
+      - {name: o, url: 'rtmp://h/live/Zebra?hold=x'}
       - {name: p, url: ['udp://Zebra']}
 ";
     let refusals = refusals(text, &[]);

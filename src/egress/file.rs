@@ -1,5 +1,6 @@
-//! A transport stream dumped to files: datagrams of a lane enter, bytes on disk leave. Runs on a thread of its own,
-//! because a disk may block for seconds; a disk that is too slow costs this output its datagrams, nobody else's.
+//! A lane written to files: datagrams of a transport stream or fragments of a movie enter, bytes on disk leave. Runs on
+//! a thread of its own, because a disk may block for seconds; a disk that is too slow costs this output what it
+//! carries, nobody else's.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
 use super::{Notice, NoticeKind, OutputKey};
-use crate::hub::{Cursor, Lane};
-use crate::media::Nanos;
+use crate::hub::{Cursor, Item, Lane};
+use crate::media::{Datagram, Message, Nanos};
 use crate::net::clock;
 use crate::telemetry::{OutputStats, Rate};
 
@@ -43,8 +44,6 @@ pub struct FileTarget {
     pub key: OutputKey,
     /// Which attempt made it.
     pub attempt: u32,
-    /// What it reads.
-    pub lane: Arc<Lane>,
     /// Where it counts.
     pub stats: Arc<OutputStats>,
     /// Makes its files.
@@ -53,6 +52,35 @@ pub struct FileTarget {
     pub rotate_bytes: Option<u64>,
     /// A new file after this much time.
     pub rotate_after: Option<Duration>,
+}
+
+/// What files are made of.
+pub trait Recorded: Item {
+    /// Its bytes.
+    fn bytes(&self) -> &[u8];
+
+    /// Where a file may begin with it: what stands before it there.
+    fn head(&self) -> Option<&[u8]>;
+}
+
+impl Recorded for Datagram {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn head(&self) -> Option<&[u8]> {
+        Some(&[])
+    }
+}
+
+impl Recorded for Message {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn head(&self) -> Option<&[u8]> {
+        self.preface.as_deref()
+    }
 }
 
 /// A running dump; ends when dropped, without waiting for the disk.
@@ -71,21 +99,22 @@ impl Recorder {
     ///
     /// # Errors
     /// Out of threads.
-    pub fn start(
+    pub fn start<T: Recorded>(
         target: FileTarget,
+        lane: Arc<Lane<T>>,
         before: Option<Finished>,
         notices: mpsc::Sender<Notice>,
     ) -> io::Result<Self> {
         let (stopping, finished) = (Arc::new(AtomicBool::new(false)), Finished::default());
         let (flag, done) = (Arc::clone(&stopping), Arc::clone(&finished));
         let handle = std::thread::Builder::new().name(format!("file-{}", target.key)).spawn(move || {
-            let (output, attempt, cursor) = (target.key, target.attempt, target.lane.live());
+            let (output, attempt, cursor) = (target.key, target.attempt, lane.live());
             while before.as_ref().is_some_and(|before| !before.load(Ordering::Acquire))
                 && !flag.load(Ordering::Acquire)
             {
                 std::thread::park_timeout(Duration::from_millis(10));
             }
-            if let Err(error) = Dump::new(target, cursor).run(&flag)
+            if let Err(error) = Dump::new(target, lane, cursor).run(&flag)
                 && !flag.load(Ordering::Acquire)
             {
                 let kind =
@@ -111,8 +140,9 @@ impl Drop for Recorder {
     }
 }
 
-struct Dump {
+struct Dump<T> {
     target: FileTarget,
+    lane: Arc<Lane<T>>,
     cursor: Cursor,
     file: Option<BufWriter<File>>,
     opened: Nanos,
@@ -120,25 +150,25 @@ struct Dump {
     rate: Rate,
 }
 
-impl Dump {
-    fn new(target: FileTarget, cursor: Cursor) -> Self {
-        Self { target, cursor, file: None, opened: 0, written: 0, rate: Rate::default() }
+impl<T: Recorded> Dump<T> {
+    fn new(target: FileTarget, lane: Arc<Lane<T>>, cursor: Cursor) -> Self {
+        Self { target, lane, cursor, file: None, opened: 0, written: 0, rate: Rate::default() }
     }
 
     fn run(mut self, stopping: &AtomicBool) -> Result<(), DumpError> {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let last = stopping.load(Ordering::Acquire);
-            let end = self.target.lane.head();
+            let end = self.lane.head();
             while self.cursor.0 < end {
                 batch.clear();
-                let read = self.target.lane.read(&mut self.cursor, BATCH, &mut batch, |_| true);
+                let read = self.lane.read(&mut self.cursor, BATCH, &mut batch, |_| true);
                 if read.skipped > 0 {
                     self.target.stats.skipped.fetch_add(read.skipped, Ordering::Relaxed);
                     self.target.stats.skips.fetch_add(1, Ordering::Relaxed);
                 }
-                for datagram in &batch {
-                    self.write(&datagram.bytes)?;
+                for item in &batch {
+                    self.write(item)?;
                 }
             }
             if let Some(file) = &mut self.file {
@@ -156,22 +186,25 @@ impl Dump {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), DumpError> {
-        let now = clock::now();
-        let full = self.target.rotate_bytes.is_some_and(|most| self.written + bytes.len() as u64 > most)
-            || self.target.rotate_after.is_some_and(|most| now - self.opened >= most.as_nanos() as u64);
+    fn write(&mut self, item: &T) -> Result<(), DumpError> {
+        let (now, bytes) = (clock::now(), item.bytes());
+        let full = item.head().is_some() && self.is_full(bytes.len(), now);
         if full
             && self.written > 0
             && let Some(mut file) = self.file.take()
         {
             file.flush()?;
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
+        let file = match (&mut self.file, item.head()) {
+            (Some(file), _) => file,
+            // Nothing can begin with it.
+            (None, None) => return Ok(()),
+            (None, Some(head)) => {
                 let file = (self.target.create)(clock::wall())?;
                 (self.opened, self.written) = (now, 0);
-                self.file.insert(BufWriter::with_capacity(64 << 10, file))
+                let file = self.file.insert(BufWriter::with_capacity(64 << 10, file));
+                file.write_all(head)?;
+                file
             }
         };
         file.write_all(bytes)?;
@@ -181,6 +214,12 @@ impl Dump {
         stats.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         stats.last_sent_ms.store(clock::wall_ms(), Ordering::Relaxed);
         Ok(())
+    }
+
+    fn is_full(&self, length: usize, now: Nanos) -> bool {
+        let FileTarget { rotate_bytes, rotate_after, .. } = &self.target;
+        rotate_bytes.is_some_and(|most| self.written + length as u64 > most)
+            || rotate_after.is_some_and(|most| now - self.opened >= most.as_nanos() as u64)
     }
 }
 
@@ -200,13 +239,12 @@ mod tests {
         let target = FileTarget {
             key: 1,
             attempt: 3,
-            lane,
             stats: Arc::default(),
             create,
             rotate_bytes: Some(188 * 4),
             rotate_after: None,
         };
-        (Recorder::start(target, None, notices).unwrap(), writer, mailbox)
+        (Recorder::start(target, lane, None, notices).unwrap(), writer, mailbox)
     }
 
     /// Writes until `done`: a dump begins at the head that it finds when its thread starts.

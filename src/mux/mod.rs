@@ -4,11 +4,13 @@
 mod demuxer;
 mod filtered;
 pub mod flv;
+mod mp4;
 mod muxer;
 pub mod rtp;
 
 pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
+pub use mp4::Mp4;
 pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported};
 
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub enum Derivation {
     Filtered(FilterSpec),
     /// RTP packets in interleaved frames, as RTSP connections carry them.
     Rtsp(rtp::Numbers),
+    /// Movie fragments of an MP4 file.
+    Mp4,
     /// RTMP messages.
     Rtmp {
         /// The message stream that servers gave.
@@ -51,6 +55,10 @@ impl Derivation {
             Self::Rtsp(numbers) => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Messages(lane), Box::new(rtp::RtspMaker::new(*numbers, writer)))
+            }
+            Self::Mp4 => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(Mp4::new(writer)))
             }
             Self::Rtmp { stream } => {
                 let (lane, writer) = Lane::new(bounds);

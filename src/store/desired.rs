@@ -698,7 +698,7 @@ mod tests {
         let draft = OutputDraft {
             name: String::new(),
             url: "udp://h".into(),
-            protocol: Some("rtmp".into()),
+            protocol: Some("cot_udp".into()),
             auto_reconnect: None,
             reconnect_delay: Some(301),
             max_reconnect_attempts: Some(-1),
@@ -717,7 +717,7 @@ mod tests {
             ("srt_listener", "must start with srt:// and have mode=listener"),
             (
                 "rtsp",
-                "rtsp is not supported yet; supported are srt_caller, srt_listener, udp, rtp, file, srt_rendezvous",
+                "rtsp is not supported yet; supported are srt_caller, srt_listener, rtmp, udp, rtp, file, srt_rendezvous",
             ),
             ("Udp", "'srt_caller', "),
         ] {

@@ -28,8 +28,8 @@ pub use refusal::{FieldError, Refusal};
 pub use rtmp::{RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput};
 pub use rtsp::{Carrier, RtspDial, RtspEnd, RtspInput, RtspListen, RtspOutput};
 pub use spec::{
-    Delay, FileInput, FileOutput, InputUrl, Lag, OutputUrl, Pace, Protocol, RtpInput, Transform, UdpInput,
-    UdpOutput,
+    Container, Delay, FileInput, FileOutput, InputUrl, Lag, OutputUrl, Pace, Protocol, RtpInput, Transform,
+    UdpInput, UdpOutput,
 };
 pub use srt::{
     CipherMode, Credentials, GroupKind, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd,

@@ -113,12 +113,24 @@ pub struct FileOutput {
     /// The path as given; resolved inside the configured roots when the file is opened. With rotation the
     /// time of the first packet is put in front of the extension.
     pub path: PathBuf,
+    /// What the file is: an MP4 file where its name ends in `.mp4`, a transport stream otherwise.
+    pub container: Container,
     /// A new file after this many bytes, 10^6 to 10^12.
     pub rotate_bytes: Option<u64>,
     /// A new file after this much time, 1 s to 7 days.
     pub rotate_after: Option<Duration>,
     /// What is taken out of the stream before it is written.
     pub transform: Transform,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Container {
+    /// A transport stream, as it came or filtered.
+    #[default]
+    Ts,
+    /// Fragments of an MP4 file.
+    Mp4,
 }
 
 /// How long a datagram may wait for others to be sent with (the delay class D).

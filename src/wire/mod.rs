@@ -5,6 +5,7 @@ pub mod audio;
 pub mod bits;
 pub mod flv;
 pub mod h26x;
+pub mod klv;
 pub mod rtmp;
 pub mod rtp;
 pub mod rtsp;

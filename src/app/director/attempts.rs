@@ -14,7 +14,7 @@ use crate::control::OutputCard;
 use crate::egress::FileTarget;
 use crate::mux::Derivation;
 use crate::net::{self, Route};
-use crate::store::{FileOutput, InputId, InputUrl, OutputId, OutputUrl};
+use crate::store::{Container, FileOutput, InputId, InputUrl, OutputId, OutputUrl};
 use crate::supervise::{Attempt, Class, Event, Grant};
 use crate::telemetry::Level;
 
@@ -189,9 +189,12 @@ impl Director {
                     return Err((Class::Bug, DialError::Broken.to_string()));
                 };
                 let target = self.file_target(output, attempt, file, &card);
-                let filter = file.transform.clone().map(Derivation::Filtered);
+                let derivation = match file.container {
+                    Container::Ts => file.transform.clone().map(Derivation::Filtered),
+                    Container::Mp4 => Some(Derivation::Mp4),
+                };
                 self.streams
-                    .attach(output, input, filter, Sink::File(Box::new(target)))
+                    .attach(output, input, derivation, Sink::File(Box::new(target)))
                     .map_err(|e| retry(&e))
             }
             (Id::Input(input), Made::Feeder(feeder)) => self.start_feeder(input, attempt, feeder),
@@ -215,7 +218,6 @@ impl Director {
         FileTarget {
             key,
             attempt: attempt.number(),
-            lane: self.streams.nowhere(),
             stats: Arc::clone(card.stats()),
             create: Box::new(dial::files(file, Arc::clone(&self.defaults.roots))),
             rotate_bytes: file.rotate_bytes,

@@ -102,6 +102,8 @@ pub(super) struct SeenOutput {
     packets_per_datagram: u64,
     /// The tracks that `dropped_tracks` was last made of.
     tracks: Option<Arc<Tracks>>,
+    /// Why its protocol carries none of them.
+    unsupported: Option<String>,
 }
 
 /// An attempt that runs or waits for its turn.
@@ -316,6 +318,7 @@ impl Director {
             refusing: false,
             packets_per_datagram: 0,
             tracks: None,
+            unsupported: None,
         };
         self.outputs.insert(spec.id, seen);
         let id = Id::Output(spec.input_id, spec.id);

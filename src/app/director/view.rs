@@ -98,21 +98,28 @@ impl Director {
             return;
         };
         let Some(seen) = self.outputs.get_mut(&number) else { return };
-        if seen.tracks.as_ref().is_some_and(|last| Arc::ptr_eq(last, &tracks)) {
-            return;
-        }
-        let named: Vec<DroppedTrack> = left_out(&tracks)
-            .into_iter()
-            .filter_map(|(index, reason)| {
+        let mut last = None;
+        if seen.tracks.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &tracks)) {
+            let named = left_out(&tracks).into_iter().filter_map(|(index, reason)| {
                 let track = tracks.0.get(index)?;
                 Some(DroppedTrack { track: track.id, codec: track.codec.name(), reason })
-            })
-            .collect();
-        let last = seen.tracks.replace(Arc::clone(&tracks));
-        let told: Vec<String> =
-            named.iter().map(|d| format!("track {} ({}): {}", d.track, d.codec, d.reason)).collect();
-        if output.stats().dropped_tracks.show(named) && !told.is_empty() {
-            self.log(id, Level::Warning, format!("leaves out {}", told.join(", ")));
+            });
+            let named: Vec<DroppedTrack> = named.collect();
+            let told = named.iter().map(|d| format!("track {} ({}): {}", d.track, d.codec, d.reason));
+            let told = told.collect::<Vec<_>>().join(", ");
+            let nothing_left = !named.is_empty() && named.len() == tracks.0.len();
+            seen.unsupported = nothing_left.then(|| format!("Unsupported: {told}"));
+            last = seen.tracks.replace(Arc::clone(&tracks));
+            if output.stats().dropped_tracks.show(named) && !told.is_empty() && !nothing_left {
+                self.log(id, Level::Warning, format!("leaves out {told}"));
+            }
+        }
+        // A connection that will never carry anything is not kept up as if it did.
+        let unsupported = self.outputs.get(&number).and_then(|seen| seen.unsupported.clone());
+        if let (Some(reason), Some(attempt)) =
+            (unsupported, self.keeper.machine(&id).and_then(|machine| machine.attempt()))
+        {
+            return self.tell(id, Event::Failed { attempt, class: Class::Fatal, reason });
         }
         let rtsp = matches!(self.store.output(input, number).map(|spec| &spec.url), Some(OutputUrl::Rtsp(_)));
         if rtsp && last.is_some_and(|last| !rtp::goes_on(&last, &tracks)) {

@@ -48,6 +48,7 @@ async fn visit(visitor: Visitor) -> Done {
         socket,
         server: Server::new(config, clock::now() as u32 / 1_000_000, random()),
         came: Vec::new(),
+        buffer: vec![0; READ],
     };
     let request = timeout_at(deadline, visit.listen()).await??;
     let found = match request.purpose {
@@ -110,6 +111,8 @@ struct Visit {
     server: Server,
     /// What came and was not looked at yet.
     came: Vec<u8>,
+    /// What is read into.
+    buffer: Vec<u8>,
 }
 
 impl Visit {
@@ -179,14 +182,13 @@ impl Visit {
     }
 
     async fn receive(&mut self) -> Done {
-        let start = self.came.len();
-        self.came.resize(start + READ, 0);
-        let count = self.socket.read(self.came.get_mut(start..).unwrap_or_default()).await;
-        self.came.truncate(start + count.as_ref().map_or(0, |count| *count));
-        match count? {
-            0 => Err("it closed the connection".into()),
-            _ => Ok(()),
+        // Whoever waits may stop waiting: nothing is touched before something came.
+        let count = self.socket.read(&mut self.buffer).await?;
+        if count == 0 {
+            return Err("it closed the connection".into());
         }
+        self.came.extend_from_slice(self.buffer.get(..count).unwrap_or_default());
+        Ok(())
     }
 
     async fn turn_away(&mut self, why: Turned, reason: &str) -> Done {

@@ -46,13 +46,17 @@ pub struct FlvDemux {
     video: Option<Video>,
     audio: Option<Audio>,
     metadata: Option<Metadata>,
-    /// The newest time, without its wraps.
-    time: Option<i64>,
+    /// The newest time in milliseconds without its wraps, and when that message was received.
+    last: Option<(i64, Nanos)>,
+    /// What is added to times, so that they go on where the publisher's clock jumps.
+    offset: i64,
 }
 
 #[derive(Debug)]
 struct Video {
     track: usize,
+    /// The newest decoding time.
+    dts: Ticks,
     codec: VideoCodec,
     /// Of H.264 and H.265: bytes of a length, and the sets in force.
     length_size: usize,
@@ -62,6 +66,8 @@ struct Video {
 #[derive(Debug)]
 struct Audio {
     track: usize,
+    /// The newest time.
+    dts: Ticks,
     codec: AudioCodec,
     configured: bool,
 }
@@ -105,9 +111,9 @@ impl FlvDemux {
         match &tag.packet {
             VideoPacket::Setup(record) => self.configure_video(tag.codec, record).map(|()| None),
             VideoPacket::Frame { composition, data } => {
-                let dts = self.ticks(message.timestamp, tag.nanoseconds);
+                let dts = self.ticks(message.timestamp, tag.nanoseconds, arrival);
                 let pts = dts + i64::from(*composition) * TICKS_PER_MILLISECOND;
-                self.picture(&tag, dts.min(pts), pts, data, arrival)
+                self.picture(&tag, (dts.min(pts), pts), data, arrival)
             }
             VideoPacket::End | VideoPacket::Metadata(_) | VideoPacket::Nothing => Ok(None),
         }
@@ -127,15 +133,15 @@ impl FlvDemux {
         };
         let track =
             self.place(self.video.as_ref().map(|video| video.track), VIDEO, codec_of_video(codec), setup);
-        self.video = Some(Video { track, codec, length_size, sets });
+        let dts = self.video.as_ref().map_or(Ticks::MIN, |video| video.dts);
+        self.video = Some(Video { track, dts, codec, length_size, sets });
         Ok(())
     }
 
     fn picture(
         &mut self,
         tag: &VideoTag,
-        dts: Ticks,
-        pts: Ticks,
+        (dts, pts): (Ticks, Ticks),
         data: &Bytes,
         arrival: Nanos,
     ) -> Result<Option<Frame>, BadMedia> {
@@ -176,7 +182,10 @@ impl FlvDemux {
         if data.is_empty() {
             return Ok(None);
         }
-        let track = self.video.as_ref().map_or(0, |video| video.track);
+        let Some(video) = &mut self.video else { return Ok(None) };
+        // Within a track decoding time never goes back, whatever the publisher says.
+        video.dts = video.dts.max(dts);
+        let (track, dts, pts) = (video.track, video.dts, pts.max(video.dts));
         let tracks = self.tracks.clone();
         Ok(Some(Frame { tracks, track, pts, dts, random_access, arrival, data }))
     }
@@ -187,9 +196,10 @@ impl FlvDemux {
             AudioPacket::Setup(config) => self.configure_audio(tag.codec, &config).map(|()| None),
             AudioPacket::Frame(data) if !data.is_empty() => {
                 self.meet_audio(tag.codec, &message.payload)?;
-                let Some(audio) = &self.audio else { return Err(BadMedia::Early("audio")) };
-                let track = audio.track;
-                let dts = self.ticks(message.timestamp, tag.nanoseconds);
+                let dts = self.ticks(message.timestamp, tag.nanoseconds, arrival);
+                let Some(audio) = &mut self.audio else { return Err(BadMedia::Early("audio")) };
+                audio.dts = audio.dts.max(dts);
+                let (track, dts) = (audio.track, audio.dts);
                 let tracks = self.tracks.clone();
                 Ok(Some(Frame { tracks, track, pts: dts, dts, random_access: true, arrival, data }))
             }
@@ -198,6 +208,10 @@ impl FlvDemux {
     }
 
     fn configure_audio(&mut self, codec: AudioCodec, config: &Bytes) -> Result<(), BadMedia> {
+        if config.is_empty() {
+            // ffmpeg sends one first when it copies ADTS, and the right one when it knows it.
+            return Ok(());
+        }
         let setup = match codec {
             AudioCodec::Aac => {
                 let told = aac::Config::parse(config).ok_or(BadMedia::Config(config.len()))?;
@@ -247,7 +261,8 @@ impl FlvDemux {
         let known = self.audio.as_ref().map(|audio| audio.track);
         let configured = setup != Setup::Unknown;
         let track = self.place(known, AUDIO, codec_of_audio(codec), setup);
-        self.audio = Some(Audio { track, codec, configured });
+        let dts = self.audio.as_ref().map_or(Ticks::MIN, |audio| audio.dts);
+        self.audio = Some(Audio { track, dts, codec, configured });
     }
 
     /// Puts a track among the tracks, at its place if it has one, and answers where it is. Tracks that are as they
@@ -266,15 +281,21 @@ impl FlvDemux {
         at
     }
 
-    /// The time of a message without the wraps of 2^32 milliseconds.
-    fn ticks(&mut self, timestamp: u32, nanoseconds: u32) -> Ticks {
-        let time = match self.time {
+    /// The time of a message without the wraps of 2^32 milliseconds, and without jumps of the publisher's clock.
+    fn ticks(&mut self, timestamp: u32, nanoseconds: u32, arrival: Nanos) -> Ticks {
+        let mut time = i64::from(timestamp);
+        if let Some((last, at)) = self.last {
             // The shorter way, which may lead back: tracks are not interleaved to the millisecond.
-            Some(last) => last + i64::from(timestamp.wrapping_sub(last as u32) as i32),
-            None => i64::from(timestamp),
-        };
-        self.time = Some(time);
-        time * TICKS_PER_MILLISECOND + i64::from(nanoseconds) * TICKS_PER_SECOND / 1_000_000_000
+            let advance = i64::from(timestamp.wrapping_sub(last as u32) as i32);
+            let passed = i64::try_from(arrival.saturating_sub(at) / 1_000_000).unwrap_or(i64::MAX / 4);
+            if advance < -BACK_MOST || (advance - passed).abs() > APART_MOST {
+                self.offset += passed.max(STEP) - advance;
+            }
+            time = last + advance;
+        }
+        self.last = Some((time, arrival));
+        (time + self.offset) * TICKS_PER_MILLISECOND
+            + i64::from(nanoseconds) * TICKS_PER_SECOND / 1_000_000_000
     }
 }
 
@@ -319,5 +340,10 @@ fn codec_of_audio(codec: AudioCodec) -> Codec {
 }
 
 const TICKS_PER_MILLISECOND: Ticks = TICKS_PER_SECOND / 1000;
+/// How far tracks may be apart in a stream that is interleaved badly, in milliseconds.
+const BACK_MOST: i64 = 2000;
+/// How far a publisher's clock and ours may drift from each other between two messages, in milliseconds.
+const APART_MOST: i64 = 10_000;
+const STEP: i64 = 20;
 const VIDEO: TrackId = 1;
 const AUDIO: TrackId = 2;

@@ -190,17 +190,40 @@ fn nothing_is_sent_that_no_decoder_could_start_with() {
 #[test]
 fn times_pass_2_24_and_2_32_milliseconds() {
     for wrap in [1i64 << 24, 1 << 32] {
-        // A publisher's clock goes there by itself; the test takes steps that are less than half of 2^32.
-        let starts = [0, wrap / 4, wrap / 2, wrap / 4 * 3, wrap - 500, wrap + 500];
-        let sent: Vec<Frame> = starts.iter().flat_map(|start| second(Standard::H264, start * 90)).collect();
+        let sent: Vec<Frame> =
+            [0, wrap - 500, wrap + 500].iter().flat_map(|start| second(Standard::H264, start * 90)).collect();
         let (_, messages) = mux(&sent);
-        let (_, got) = demux(&messages);
-        assert_eq!(got.len(), sent.len());
-        for (got, sent) in got.iter().zip(&sent) {
+        let media: Vec<&FlvMessage> = messages.iter().filter(|m| m.kind != FlvKind::Setup).collect();
+        assert_eq!(media.len(), sent.len());
+        for (message, sent) in media.iter().zip(&sent) {
+            assert_eq!(message.timestamp, (sent.dts / 90) as u32);
+        }
+        // What a reader gets who comes in the middle: its setup, and the last two seconds.
+        let mut late = vec![FlvMessage { bytes: media[60].setup.clone().unwrap(), ..media[60].clone() }];
+        late.extend(media[60..].iter().map(|message| (*message).clone()));
+        let (_, got) = demux(&late);
+        assert_eq!(got.len(), 120);
+        for (got, sent) in got.iter().zip(&sent[60..]) {
             assert_eq!((got.dts, got.pts), (sent.dts / 90 * 90, sent.pts / 90 * 90));
         }
-        assert!(messages.iter().any(|message| message.timestamp == (wrap + 500) as u32));
     }
+}
+
+#[test]
+fn a_publisher_whose_clock_jumps_goes_on() {
+    let mut demux = FlvDemux::new();
+    let mut at = |timestamp: u32, arrival_ms: u64| {
+        let message = Message { kind: kind::AUDIO, timestamp, stream: 1, payload: vec![0x72, 0x55].into() };
+        demux.push(&message, arrival_ms * 1_000_000).unwrap().unwrap().dts / 90
+    };
+    assert_eq!(at(u32::MAX - 9, 0), i64::from(u32::MAX) - 9);
+    assert_eq!(at(10, 20), i64::from(u32::MAX) + 11, "a wrap is no jump");
+    let last = at(30, 40);
+    assert_eq!(at(3_600_000, 60), last + 20, "an hour forward");
+    assert_eq!(at(3_600_020, 80), last + 40);
+    assert_eq!(at(0, 100), last + 60, "and back to the start");
+    assert_eq!(at(15_000, 15_100), last + 15_060, "a pause is no jump");
+    assert_eq!(at(14_990, 15_110), last + 15_060, "never back within a track");
 }
 
 #[test]
@@ -275,5 +298,5 @@ fn delimiters_filler_and_short_lengths_of_a_publisher_are_made_good() {
     let delimiter = demux.push(&tag([0x27, 1, 0, 0, 0], &[0, 2, 0x09, 0xF0]), 0);
     assert!(delimiter.unwrap().is_none());
     let before = demux.push(&tag([0x27, 1, 0xFF, 0xFF, 0xD8], &[0, 3, 0x41, 0x9A, 1]), 0).unwrap().unwrap();
-    assert_eq!((before.pts, before.dts), (0, 0), "never decoded behind its presentation");
+    assert_eq!((before.pts, before.dts), (3600, 3600), "never decoded behind its presentation, never back");
 }

@@ -19,7 +19,7 @@ use self::address::{Authority, check_scope, literal, split_authority, split_quer
 use self::options::{FIELD, FILTER, Options, bad, percent_decode};
 use super::refusal::FieldError;
 use super::spec::{
-    FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, UdpInput, UdpOutput,
+    Container, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, UdpInput, UdpOutput,
 };
 use super::srt::SrtEnd;
 
@@ -71,8 +71,17 @@ impl OutputUrl {
             "rtsp" | "rtsps" => Ok(Self::Rtsp(rtsp::output(rest, scheme == "rtsps")?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_OUTPUT, FILTER])?;
+                let is_mp4 = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("mp4"));
+                let container = if is_mp4 { Container::Mp4 } else { Container::Ts };
+                if is_mp4 && options.transform()?.is_some() {
+                    return Err(bad(
+                        "program, pids, drop_pids, klv and fill are for transport streams: an .mp4 file holds the \
+                         pictures and sound of the first program",
+                    ));
+                }
                 Ok(Self::File(FileOutput {
                     path,
+                    container,
                     rotate_bytes: options.number("rotate_mb", 1..=1_000_000)?.map(|mb| mb * 1_000_000),
                     rotate_after: options.number("rotate_s", 1..=604_800)?.map(Duration::from_secs),
                     transform: options.transform()?,
@@ -277,6 +286,7 @@ mod tests {
             OutputUrl::parse("file:dump.ts?rotate_mb=100&rotate_s=60&klv=strip").unwrap(),
             OutputUrl::File(FileOutput {
                 path: "dump.ts".into(),
+                container: Container::Ts,
                 rotate_bytes: Some(100_000_000),
                 rotate_after: Some(Duration::from_secs(60)),
                 transform,
@@ -318,8 +328,8 @@ mod tests {
     #[test]
     fn refusals_say_what_is_expected() {
         for (text, part) in [
-            ("", "udp://, rtp://, srt:// and file:"),
-            ("239.1.1.1", "udp://, rtp://, srt:// and file:"),
+            ("", "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:"),
+            ("239.1.1.1", "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:"),
             (
                 "http://h:1",
                 "http:// is not supported yet; supported are udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://",
