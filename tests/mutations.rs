@@ -84,6 +84,80 @@ fn damaged_rtp_breaks_no_order() {
 }
 
 #[test]
+fn damaged_rtp_payloads_break_no_depacketizer() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..ROUNDS {
+        // each packet: flags, length, a payload whose head is one of those that mean something
+        let mut packets = vec![random.below(256) as u8, random.below(256) as u8];
+        for _ in 0..random.below(20) {
+            let length = random.below(40) as u8 + 4;
+            packets.extend([random.below(16) as u8, length]);
+            let heads = [
+                [0x7c, 0x85, 1, 0],
+                [0x7c, 0x05, 1, 0],
+                [0x7c, 0x45, 1, 0],
+                [0x78, 0, 3, 0x67],
+                [0x65, 0, 0, 1],
+                [0x62, 1, 0x93, 1],
+                [0x62, 1, 0x53, 1],
+                [0x60, 1, 0, 3],
+                [0x42, 1, 0, 0],
+                [0, 16, 0, 80],
+                [0, 32, 0, 16],
+                [0, 0, 0, 0],
+                [0x06, 0x0e, 0x2b, 0x34],
+                [0xff, 0xfd, 0xc4, 0],
+                [1, 2, 0, 0],
+            ];
+            packets.extend(heads[random.below(heads.len())]);
+            packets
+                .extend((4..length).map(|_| [0, 0, 1, 0x67, 0x41, random.below(256) as u8][random.below(6)]));
+        }
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut packets);
+        }
+        entries::rtp::h264(&packets);
+        entries::rtp::h265(&packets);
+        entries::rtp::audio(&packets);
+        entries::rtp::klv(&packets);
+        entries::rtp::round_trip(&packets);
+        let mut reports = vec![0x81, 200 + random.below(4) as u8, 0, random.below(13) as u8];
+        reports.extend((0..random.below(60)).map(|_| random.below(256) as u8));
+        entries::rtp::rtcp(&reports);
+    }
+}
+
+#[test]
+fn damaged_rtsp_breaks_no_session() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let sessions = entries::rtsp::sessions();
+    for round in 0..ROUNDS {
+        let mut bytes = sessions[round % 2].clone();
+        for _ in 0..random.below(6) {
+            random.damage_text(&mut bytes);
+        }
+        bytes.insert(0, random.below(256) as u8);
+        entries::rtsp::messages(&bytes);
+        entries::rtsp::server(&bytes);
+        entries::rtsp::headers(&bytes[random.below(bytes.len())..]);
+        let mut answers =
+            b"\0RTSP/1.0 200 OK\r\nSession: 1;timeout=9\r\nWWW-Authenticate: Digest realm=\"r\", \
+            nonce=\"n\"\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nContent-Length: 0\r\n\r\n"
+                .repeat(4);
+        for _ in 0..random.below(6) {
+            random.damage_text(&mut answers);
+        }
+        answers.insert(0, random.below(256) as u8);
+        entries::rtsp::client(&answers);
+        let mut description = entries::rtsp::SDP.as_bytes().to_vec();
+        for _ in 0..random.below(9) {
+            random.damage_text(&mut description);
+        }
+        entries::rtsp::description(&description);
+    }
+}
+
+#[test]
 fn damaged_srt_handshakes_break_no_machine() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let fixture = |name: &str| {
@@ -273,6 +347,23 @@ impl Random {
             _ => {
                 let tail = body[at / 4 * 4..].to_vec();
                 body.extend(tail.into_iter().take(200));
+            }
+        }
+    }
+
+    /// What sloppy and hostile peers do to text.
+    fn damage_text(&mut self, text: &mut Vec<u8>) {
+        let at = self.below(text.len());
+        let scraps: [&[u8]; 10] =
+            [b"\r\n", b"\n", b"\r\n\r\n", b";", b"=", b"-1", b"99999999999", b"$\0\0\x03", b"\xff", b"\""];
+        match self.below(4) {
+            0 => text[at] ^= 1 << self.below(8),
+            1 => drop(text.splice(at..at, scraps[self.below(scraps.len())].iter().copied())),
+            2 => drop(text.drain(at..(at + self.below(30)).min(text.len() - 1))),
+            _ => {
+                let piece: Vec<u8> = text[at..].iter().copied().take(self.below(80)).collect();
+                let to = self.below(text.len());
+                text.splice(to..to, piece);
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod media;
 pub mod rewrite;
 pub mod rtmp;
 pub mod rtp;
+pub mod rtsp;
 pub mod srt;
 pub mod srt_handshake;
 pub mod ts;

@@ -6,6 +6,7 @@ mod filtered;
 pub mod flv;
 mod mp4;
 mod muxer;
+pub mod rtp;
 
 pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
@@ -23,6 +24,8 @@ use crate::wire::ts::FilterSpec;
 pub enum Derivation {
     /// Transport packets, some of them taken out.
     Filtered(FilterSpec),
+    /// RTP packets in interleaved frames, as RTSP connections carry them.
+    Rtsp(rtp::Numbers),
     /// Movie fragments of an MP4 file.
     Mp4,
     /// RTMP messages.
@@ -48,6 +51,10 @@ impl Derivation {
             Self::Filtered(spec) => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Datagrams(lane), Box::new(Filtered::new(spec.clone(), writer)))
+            }
+            Self::Rtsp(numbers) => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(rtp::RtspMaker::new(*numbers, writer)))
             }
             Self::Mp4 => {
                 let (lane, writer) = Lane::new(bounds);

@@ -8,5 +8,6 @@ pub mod h26x;
 pub mod klv;
 pub mod rtmp;
 pub mod rtp;
+pub mod rtsp;
 pub mod srt;
 pub mod ts;
