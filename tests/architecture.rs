@@ -16,6 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hub", &["media", "net", "telemetry"]),
     ("mux", &["wire", "media", "hub", "telemetry"]),
     ("inspect", &["wire", "media", "hub", "telemetry"]),
+    ("tak", &["wire", "inspect", "telemetry"]),
     // ingest and egress never see each other: the hub is their only meeting place.
     ("ingest", &["wire", "net", "media", "hub", "mux", "inspect", "telemetry"]),
     ("egress", &["wire", "net", "media", "hub", "mux", "telemetry"]),
@@ -41,6 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "port",
             "store",
             "supervise",
+            "tak",
             "telemetry",
             "wire",
         ],

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use millrace::media::{Codec, Frame, Kind, Nanos, Setup, Ticks, Tracks};
 use millrace::mux::{Damage, Demuxer, DemuxerOptions, Muxer, MuxerOptions};
 use millrace::wire::h26x::{self, Standard, length_prefixed};
-use support::streams;
+use support::{require, streams, testdata};
 
 const DATAGRAM: usize = 7 * 188;
 
@@ -104,7 +104,8 @@ fn round_trip(name: &str, stream: &[u8], options: MuxerOptions) -> (Vec<Frame>, 
     let tracks = Arc::clone(demuxer.tracks());
     let (made, muxer) = mux(&frames, options);
     assert_eq!(muxer.refused(), [], "{name}");
-    assert_eq!(muxer.counters().late, 0, "{name}");
+    // ffmpeg collects half a second of sound in a PES packet: it takes the delay two or three of them to grow to that.
+    assert!(muxer.counters().late <= 3, "{name}: {}", muxer.counters().late);
     let (again, second) = demux(&made, DemuxerOptions::default());
     check_order(&again, name);
     assert_eq!(second.packets().losses + second.packets().damaged + second.packets().refused, 0, "{name}");
@@ -168,4 +169,143 @@ fn what_is_kept_behind_a_loss_can_be_decoded_if_asked() {
     for pair in pictures.windows(2) {
         assert!(pair[1].pts - pair[0].pts == 3000 || pair[1].random_access);
     }
+}
+
+/// A clip that ffmpeg made: its name, and the codecs and frames that must come out.
+const CLIPS: [(&str, [(Codec, usize); 2]); 6] = [
+    ("h264_bframes_aac.ts", [(Codec::H264, 100), (Codec::Aac, 189)]),
+    ("h265_bframes_mp2.ts", [(Codec::H265, 100), (Codec::MpegAudio, 167)]),
+    ("h264_ac3.ts", [(Codec::H264, 100), (Codec::Ac3, 125)]),
+    ("h264_opus.ts", [(Codec::H264, 100), (Codec::Opus, 201)]),
+    ("h264_refresh_latm.ts", [(Codec::H264, 100), (Codec::Aac, 189)]),
+    ("h264_fields_mp3.ts", [(Codec::H264, 100), (Codec::MpegAudio, 168)]),
+];
+
+fn clip(name: &str) -> Vec<u8> {
+    std::fs::read(testdata("clips").join(name)).expect("a clip")
+}
+
+#[test]
+fn every_access_unit_of_every_clip_comes_through() {
+    for (name, tracks) in CLIPS {
+        let (frames, _) = round_trip(name, &clip(name), MuxerOptions::default());
+        let found: Vec<_> = frames[0].tracks.0.iter().map(|track| track.codec).collect();
+        assert_eq!(found, tracks.map(|track| track.0), "{name}");
+        for (codec, count) in tracks {
+            let frames = frames.iter().filter(|f| f.track().map(|t| t.codec) == Some(codec));
+            assert_eq!(frames.count(), count, "{name} {}", codec.name());
+        }
+        let starts = frames.iter().filter(|f| f.random_access && f.track == 0).count();
+        assert!(starts >= 4, "{name}: {starts}");
+    }
+}
+
+/// What ffprobe says of the packets of a stream, checked to be without errors: (stream, PTS, DTS).
+fn probe(stream: &[u8]) -> Vec<(usize, i64, i64)> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), stream).expect("written");
+    let out = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "packet=stream_index,pts,dts", "-of", "csv=p=0"])
+        .arg(file.path())
+        .output()
+        .expect("ffprobe");
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+    let text = String::from_utf8(out.stdout).expect("text");
+    let mut packets: Vec<_> = text
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let mut fields = line.split(',').map(|field| field.parse().unwrap_or(i64::MIN));
+            let mut field = || fields.next().expect("three fields");
+            (field() as usize, field(), field())
+        })
+        .collect();
+    packets.sort_by_key(|packet| packet.0);
+    packets
+}
+
+#[test]
+fn ffmpeg_sees_the_same_packets_and_decodes_them_without_errors() {
+    require!("ffprobe", "ffmpeg");
+    for (name, _) in CLIPS {
+        let stream = clip(name);
+        for rate in [None, Some(1_000_000)] {
+            let (_, made) = round_trip(name, &stream, MuxerOptions { rate, ..MuxerOptions::default() });
+            let (before, after) = (probe(&stream), probe(&made));
+            assert_eq!(before.len(), after.len(), "{name}");
+            for (before, after) in before.iter().zip(&after) {
+                assert!(
+                    before.0 == after.0 && (before.1 - after.1).abs() <= 1 && (before.2 - after.2).abs() <= 1,
+                    "{name} {before:?} {after:?}"
+                );
+            }
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), &made).expect("written");
+            let out = std::process::Command::new("ffmpeg")
+                .args(["-v", "warning", "-xerror", "-err_detect", "explode", "-i"])
+                .arg(file.path())
+                .args(["-f", "null", "-"])
+                .output()
+                .expect("ffmpeg");
+            assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{name}");
+            assert!(out.status.success());
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_starts_ten_seconds_before_the_wrap_goes_through() {
+    const WRAP: i64 = 1 << 33;
+    // sound is longer than pictures by a part of a frame
+    const LENGTH: i64 = 4 * 90_000 + 3_600;
+    let (mut frames, _) = demux(&clip("h264_bframes_aac.ts"), DemuxerOptions::default());
+    // six times in a row, each behind the other, from ten seconds before the wrap on
+    let start = frames.iter().map(|frame| frame.dts).min().expect("frames");
+    let once = frames.clone();
+    for turn in 1..6 {
+        let turn = once.iter().map(|frame| Frame {
+            pts: frame.pts + turn * LENGTH,
+            dts: frame.dts + turn * LENGTH,
+            ..frame.clone()
+        });
+        frames.extend(turn);
+    }
+    for frame in &mut frames {
+        let shift = WRAP - 10 * 90_000 - start;
+        (frame.pts, frame.dts) = (frame.pts + shift, frame.dts + shift);
+    }
+    let (made, muxer) = mux(&frames, MuxerOptions::default());
+    assert!(muxer.counters().late <= 3);
+    let (again, demuxer) = demux(&made, DemuxerOptions::default());
+    assert_eq!((again.len(), demuxer.timeline().jumps()), (frames.len(), 0));
+    check_order(&again, "wrap");
+    let mut last = again.iter().filter(|frame| frame.track == 0);
+    let first = last.next().expect("a picture");
+    assert!(first.dts < WRAP && last.next_back().expect("another").dts > WRAP);
+    for (before, after) in [0, 1].map(|track| {
+        let of =
+            |frames: &[Frame]| frames.iter().filter(|f| f.track == track).map(|f| f.pts).collect::<Vec<_>>();
+        (of(&frames), of(&again))
+    }) {
+        assert!(before.iter().zip(&after).all(|(before, after)| (before - after).abs() <= 1));
+    }
+}
+
+#[test]
+fn what_a_transport_stream_cannot_carry_is_refused_by_name() {
+    let (frames, _) = demux(&clip("h264_ac3.ts"), DemuxerOptions::default());
+    let mut tracks = (*frames[0].tracks).clone();
+    tracks.0[1].codec = Codec::PcmA;
+    let tracks = Arc::new(tracks);
+    let frames: Vec<_> =
+        frames.into_iter().map(|frame| Frame { tracks: Arc::clone(&tracks), ..frame }).collect();
+    let (made, muxer) = mux(&frames, MuxerOptions::default());
+    let said: Vec<_> = muxer.refused().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        ["Unsupported: track 257 is G.711 A-law, for which a transport stream has no stream type"]
+    );
+    assert_eq!(muxer.counters().refused, 125);
+    let (again, demuxer) = demux(&made, DemuxerOptions::default());
+    assert_eq!((again.len(), demuxer.tracks().0.len()), (100, 1));
 }

@@ -35,6 +35,34 @@ fn damaged_streams_break_no_decoder() {
 }
 
 #[test]
+fn damaged_streams_break_no_demuxer() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let root = env!("CARGO_MANIFEST_DIR");
+    let clips =
+        ["ts/h264_sync.ts", "ts/h265_async.ts", "clips/h264_bframes_aac.ts", "clips/h264_refresh_latm.ts"];
+    let more = ["clips/h264_opus.ts", "clips/h264_ac3.ts", "clips/h264_fields_mp3.ts"];
+    let files = clips.iter().chain(&more).map(|name| fs::read(format!("{root}/testdata/{name}")));
+    let files: Vec<Vec<u8>> = files.collect::<Result<_, _>>().expect("test streams");
+    for round in 0..ROUNDS / 10 {
+        let file = &files[round % files.len()];
+        let packets = random.below(200) + 1;
+        let start = random.below(file.len() / 188 - packets) * 188;
+        let mut stream = file[start..start + packets * 188].to_vec();
+        stream.splice(..0, file[..188 * 5].iter().copied());
+        for _ in 0..random.below(20) {
+            random.damage(&mut stream);
+        }
+        let mode = random.below(256) as u8;
+        entries::media::demuxer(&[&[mode], stream.as_slice()].concat());
+        let from = random.below(stream.len());
+        entries::media::h26x(&stream[from..]);
+        entries::media::sound(&stream[from..]);
+        entries::media::metadata(&stream[from..]);
+        entries::media::muxer(&stream[from..]);
+    }
+}
+
+#[test]
 fn damaged_rtp_breaks_no_order() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..ROUNDS / 10 {
@@ -52,6 +80,80 @@ fn damaged_rtp_breaks_no_order() {
             datagrams[at] ^= 1 << random.below(8);
         }
         entries::rtp::reorder(&datagrams);
+    }
+}
+
+#[test]
+fn damaged_rtp_payloads_break_no_depacketizer() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..ROUNDS {
+        // each packet: flags, length, a payload whose head is one of those that mean something
+        let mut packets = vec![random.below(256) as u8, random.below(256) as u8];
+        for _ in 0..random.below(20) {
+            let length = random.below(40) as u8 + 4;
+            packets.extend([random.below(16) as u8, length]);
+            let heads = [
+                [0x7c, 0x85, 1, 0],
+                [0x7c, 0x05, 1, 0],
+                [0x7c, 0x45, 1, 0],
+                [0x78, 0, 3, 0x67],
+                [0x65, 0, 0, 1],
+                [0x62, 1, 0x93, 1],
+                [0x62, 1, 0x53, 1],
+                [0x60, 1, 0, 3],
+                [0x42, 1, 0, 0],
+                [0, 16, 0, 80],
+                [0, 32, 0, 16],
+                [0, 0, 0, 0],
+                [0x06, 0x0e, 0x2b, 0x34],
+                [0xff, 0xfd, 0xc4, 0],
+                [1, 2, 0, 0],
+            ];
+            packets.extend(heads[random.below(heads.len())]);
+            packets
+                .extend((4..length).map(|_| [0, 0, 1, 0x67, 0x41, random.below(256) as u8][random.below(6)]));
+        }
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut packets);
+        }
+        entries::rtp::h264(&packets);
+        entries::rtp::h265(&packets);
+        entries::rtp::audio(&packets);
+        entries::rtp::klv(&packets);
+        entries::rtp::round_trip(&packets);
+        let mut reports = vec![0x81, 200 + random.below(4) as u8, 0, random.below(13) as u8];
+        reports.extend((0..random.below(60)).map(|_| random.below(256) as u8));
+        entries::rtp::rtcp(&reports);
+    }
+}
+
+#[test]
+fn damaged_rtsp_breaks_no_session() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let sessions = entries::rtsp::sessions();
+    for round in 0..ROUNDS {
+        let mut bytes = sessions[round % 2].clone();
+        for _ in 0..random.below(6) {
+            random.damage_text(&mut bytes);
+        }
+        bytes.insert(0, random.below(256) as u8);
+        entries::rtsp::messages(&bytes);
+        entries::rtsp::server(&bytes);
+        entries::rtsp::headers(&bytes[random.below(bytes.len())..]);
+        let mut answers =
+            b"\0RTSP/1.0 200 OK\r\nSession: 1;timeout=9\r\nWWW-Authenticate: Digest realm=\"r\", \
+            nonce=\"n\"\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nContent-Length: 0\r\n\r\n"
+                .repeat(4);
+        for _ in 0..random.below(6) {
+            random.damage_text(&mut answers);
+        }
+        answers.insert(0, random.below(256) as u8);
+        entries::rtsp::client(&answers);
+        let mut description = entries::rtsp::SDP.as_bytes().to_vec();
+        for _ in 0..random.below(9) {
+            random.damage_text(&mut description);
+        }
+        entries::rtsp::description(&description);
     }
 }
 
@@ -105,6 +207,7 @@ fn hostile_srt_breaks_no_connection() {
         }
         entries::srt::sender(&bytes);
         entries::srt::receiver(&bytes);
+        entries::srt::group(&bytes);
         let mut datagram: Vec<u8> = (0..random.below(80)).map(|_| random.below(256) as u8).collect();
         if let Some(first) = datagram.first_mut().filter(|_| random.below(4) > 0) {
             *first = 0x80;
@@ -161,6 +264,61 @@ fn damaged_tags_break_no_demultiplexer() {
     }
 }
 
+#[test]
+fn damaged_klv_breaks_no_reader() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let names = ["DynamicOnlyMISMMSPacketData.bin", "DynamicConstantMISMMSPacketData.fixed.bin"];
+    let packets = names
+        .map(|n| fs::read(format!("{}/testdata/klv/{n}", env!("CARGO_MANIFEST_DIR"))).expect("a packet"));
+    for round in 0..ROUNDS {
+        let mut bytes = packets[round % 2].clone();
+        for _ in 0..random.below(8) {
+            random.damage_words(&mut bytes);
+        }
+        entries::klv::packet(&bytes);
+        entries::klv::sei(&bytes[random.below(bytes.len() + 1)..]);
+        // the insides of both packets, and noise, as the inside of every set
+        let mut inside = vec![random.below(256) as u8];
+        match random.below(3) {
+            0 => inside.extend((0..random.below(60)).map(|_| random.below(256) as u8)),
+            // items of three bytes and less, so that tables are walked through
+            1 => {
+                for _ in 0..random.below(20) {
+                    let length = random.below(4) as u8;
+                    inside.extend([random.below(110) as u8, length]);
+                    inside.extend((0..length).map(|_| random.below(256) as u8));
+                }
+            }
+            _ => inside.extend_from_slice(&bytes[bytes.len().min(18)..]),
+        }
+        entries::klv::set(&inside);
+    }
+}
+
+#[test]
+fn damaged_cursor_on_target_breaks_no_reader() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let event = b"<?xml version=\"1.0\"?><event version=\"2.0\" uid=\"u\" type=\"t-x-takp-v\" how=\"m-g\" \
+        time=\"2026-01-01T00:00:00Z\" start=\"2026-01-01T00:00:00Z\" stale=\"2026-01-01T00:00:00Z\">\
+        <point lat=\"1\" lon=\"2\" hae=\"3\" ce=\"4\" le=\"5\"/><detail><contact callsign=\"a&amp;b\"/>\
+        <TakControl><TakProtocolSupport version=\"1\"/></TakControl><remarks>&lt;x&gt;</remarks></detail></event>";
+    for round in 0..ROUNDS {
+        let mut bytes = event.to_vec();
+        for _ in 0..random.below(6) {
+            random.damage_words(&mut bytes);
+        }
+        entries::cot::xml(&bytes);
+        // as a stream of XML, as a stream of protobuf, as datagrams
+        bytes.insert(0, random.below(256) as u8);
+        if round % 2 == 0 {
+            bytes.resize(random.below(40) + 2, 0);
+            bytes[1] = 0xbf;
+            bytes[0] |= 1;
+        }
+        entries::cot::frame(&bytes);
+    }
+}
+
 /// xorshift64.
 struct Random(u64);
 
@@ -189,6 +347,23 @@ impl Random {
             _ => {
                 let tail = body[at / 4 * 4..].to_vec();
                 body.extend(tail.into_iter().take(200));
+            }
+        }
+    }
+
+    /// What sloppy and hostile peers do to text.
+    fn damage_text(&mut self, text: &mut Vec<u8>) {
+        let at = self.below(text.len());
+        let scraps: [&[u8]; 10] =
+            [b"\r\n", b"\n", b"\r\n\r\n", b";", b"=", b"-1", b"99999999999", b"$\0\0\x03", b"\xff", b"\""];
+        match self.below(4) {
+            0 => text[at] ^= 1 << self.below(8),
+            1 => drop(text.splice(at..at, scraps[self.below(scraps.len())].iter().copied())),
+            2 => drop(text.drain(at..(at + self.below(30)).min(text.len() - 1))),
+            _ => {
+                let piece: Vec<u8> = text[at..].iter().copied().take(self.below(80)).collect();
+                let to = self.below(text.len());
+                text.splice(to..to, piece);
             }
         }
     }

@@ -185,7 +185,7 @@ fn an_srt_listener_is_dialled_and_one_with_another_passphrase_named() {
     assert!(code == Some(0) && text.contains("SRT: peer 1.5.4, encryption aes_128_ctr"), "{text}");
     let (code, text) = done(&["--seconds", "3", &format!("{url}another-horse")]);
     assert!(code == Some(1) && text.contains("passphrase") && !text.contains("horse"), "{text}");
-    engine.wait(&format!("{output}"), "nobody", |output| output["stats"]["sessions"] == 0);
+    engine.wait(&output, "nobody", |output| output["stats"]["sessions"] == 0);
     flow.stop();
 }
 

@@ -718,7 +718,7 @@ fn hundreds_dial_in_at_once_and_nobody_loses_a_packet() {
     let path = engine.add_output(
         input,
         "out",
-        &End::listener(at).asking(Some("x")).with("max_sessions", "400").ours(),
+        &End::listener(at).asking(Some("x")).with("max_sessions", "600").ours(),
     );
     listening(&engine, &path);
     let taker = Tool::Transmit.take(&End::caller(at));
@@ -783,7 +783,7 @@ const COOKIE: usize = 11;
 const HELLO_AND_ID: u32 = 1 | 4;
 
 /// Threads that dial, readers of each, and how long they take over it.
-const CROWDS: usize = 3;
+const CROWDS: usize = 5;
 const CROWD: usize = 100;
 const DIAL_MS: usize = 2000;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millrace::wire::srt::{
-    Bandwidth, Control, DataHeader, HEADER, KeyFlag, Packet, Receiver, ReceiverConfig, Sender, SenderConfig,
-    Seq, SocketId, Stored,
+    Bandwidth, Control, DataHeader, HEADER, KeyFlag, Merge, Packet, Receiver, ReceiverConfig, Sender,
+    SenderConfig, Seq, SocketId, Stored,
 };
 
 /// A datagram of any bytes: what is read is written the same way.
@@ -140,6 +140,107 @@ pub fn receiver(data: &[u8]) {
         assert!(receiver.held().0 <= most);
     }
 }
+
+/// A link of a sending group that carries the stream and rests in turn, and two links of a receiving group, between
+/// packets of any bytes at any times. Each step: what, milliseconds since the last one, length, bytes.
+pub fn group(data: &[u8]) {
+    let initial = Seq::new(Seq::COUNT - 20);
+    let sends = SenderConfig {
+        destination: SocketId(1),
+        start: 0,
+        initial,
+        window: 512,
+        peer_latency: Duration::from_millis(120),
+        peer_drops_late: true,
+        peer_repeats_reports: true,
+        idle_timeout: Duration::from_secs(5),
+        bandwidth: Bandwidth::Unlimited,
+    };
+    let receives = ReceiverConfig {
+        destination: SocketId(1),
+        start: 0,
+        initial,
+        tied_at: 0,
+        tied_timestamp: 0,
+        latency: Duration::from_millis(40),
+        capacity: 256,
+        peer_holds_off: true,
+        idle_timeout: Duration::from_secs(5),
+    };
+    let mut sender = Sender::new(&sends, 0);
+    sender.pin(BASE, initial);
+    let mut links = [Receiver::new(&receives, 0), Receiver::new(&receives, 0)];
+    let mut merge = Merge::default();
+    let (mut now, mut position, mut last) = (0, BASE, None::<Seq>);
+    let (mut rest, mut bytes) = (data, Vec::new());
+    while let [what, step, len, behind @ ..] = rest {
+        let (datagram, behind) = behind.split_at(behind.len().min((*len).into()));
+        rest = behind;
+        now += u64::from(*step) * 1_000_000;
+        match what >> 5 {
+            0 => position += u64::from(*len) * 16,
+            1 => sender.resume(position, now),
+            2 => sender.rest(),
+            _ => {}
+        }
+        for _ in 0..what & 7 {
+            if let Some(header) = sender.header(position, now, 1316, KeyFlag::Clear, now) {
+                assert_eq!(header.sequence, initial + (position - BASE) as u32);
+                assert_eq!(sender.sent_to(), position + 1);
+            }
+            position += 1;
+        }
+        assert!(sender.acked_to() <= sender.sent_to() && sender.silence(now) <= now);
+        let datagram = control(datagram, initial);
+        let link = &mut links[usize::from(what >> 4 & 1)];
+        match Packet::parse(&datagram) {
+            Ok(Packet::Data(_, payload)) => {
+                let header = datagram.first_chunk().expect("parsed");
+                link.handle_data(header, payload, now, |_, _, payload| Some(payload.len()));
+            }
+            Ok(Packet::Control(packet)) => {
+                let _ = link.handle(&packet, now);
+                let _ = sender.handle(&packet.control, now);
+            }
+            Err(_) => {}
+        }
+        let stored = |at: u64| (at % 16 != 7).then_some(Stored { arrival: now, length: 1316 });
+        while let Some(again) = sender.next_retransmit(now, stored) {
+            assert_eq!(again.header.sequence, initial + (again.position - BASE) as u32);
+        }
+        while sender.next_control(now).is_some() {}
+        let clock = links[0].clock();
+        links[1].follow(clock);
+        for link in &mut links {
+            while let Some(delivery) = link.pop(now) {
+                merge.add(delivery.sequence, delivery.sequence);
+            }
+        }
+        merge.take(|sequence: Seq, missing| {
+            assert!(last.is_none_or(|last| last + 1 + missing == sequence), "each once, in order");
+            last = Some(sequence);
+        });
+        let furthest = links[0].next_missing().later(links[1].next_missing());
+        for link in &mut links {
+            link.skip_to(furthest);
+            let mut count = 0;
+            while link.next_control(now, &mut bytes) {
+                // What did not come by a link is not acknowledged there.
+                if let Ok(Packet::Control(packet)) = Packet::parse(&bytes)
+                    && let Control::Ack(ack) = packet.control
+                {
+                    assert!(!ack.next.is_after(link.end()));
+                }
+                count += 1;
+                assert!(count < 100, "a bounded number of answers");
+            }
+            assert!(link.next_due() > now || link.is_peer_lost(now));
+        }
+    }
+}
+
+/// Where the group begins in the ring.
+const BASE: u64 = 1 << 40;
 
 /// A datagram whose sequence numbers lie near those of the connection: byte 0 says what it is, the numbers follow
 /// as single bytes; or raw bytes, when they say so themselves.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::director::Defaults;
 use super::feeders::Feeder;
 use super::rtmp::{self, RtmpError};
+use super::rtsp::{self, RtspError};
 use super::servers::{Server, ServerError};
 use super::sessions::{self, Plan};
 use crate::egress::{DumpError, Framing, LagPolicy, OutputKey, Peer, Target};
@@ -54,6 +55,8 @@ pub(super) enum DialError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Rtmp(#[from] RtmpError),
+    #[error(transparent)]
+    Rtsp(#[from] RtspError),
     #[error("cannot connect to {address}: {source}")]
     Connect { address: SocketAddr, source: std::io::Error },
     #[error("cannot read the certificates of tls_ca: {0}")]
@@ -75,6 +78,7 @@ impl DialError {
             Self::Server(error) if !error.is_retryable() => Class::Fatal,
             Self::Tls(error) if !error.is_retryable() => Class::Fatal,
             Self::Rtmp(error) if !error.is_retryable() => Class::Fatal,
+            Self::Rtsp(error) if !error.is_retryable() => Class::Fatal,
             Self::Broken => Class::Bug,
             _ => Class::Retry,
         }
@@ -159,6 +163,7 @@ pub(super) async fn source(url: &InputUrl, name: &str, defaults: &Defaults) -> R
             return Ok(Origin::Sessions(Box::new(sessions::receive(srt, name, defaults).await?)));
         }
         InputUrl::Rtmp(url) => return rtmp::source(url, name, defaults).await,
+        InputUrl::Rtsp(url) => return rtsp::source(url, name, defaults).await,
         InputUrl::File(file) => {
             let (roots, path) = (Arc::clone(&defaults.roots), file.path.clone());
             // A network file system may block for long: not on the runtime's own threads.
@@ -223,7 +228,7 @@ pub(super) async fn way(
     let (udp, framing) = match url {
         OutputUrl::Udp(udp) => (udp, Framing::Udp),
         OutputUrl::Rtp(udp) => (udp, Framing::Rtp),
-        OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::File(_) => return Ok(None),
+        OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) | OutputUrl::File(_) => return Ok(None),
     };
     let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;
     let interface = udp.interface.as_deref().map(Interface::find).transpose()?;

@@ -6,8 +6,10 @@ mod ear;
 mod feeders;
 mod outlets;
 mod rtmp;
+mod rtsp;
 mod servers;
 mod sessions;
+mod socket;
 mod streams;
 mod trust;
 
@@ -26,16 +28,18 @@ use crate::config::Config;
 use crate::control::{self, Board, Commands, Control};
 use crate::hub::{Bounds, Command, ShardHandle};
 use crate::ingest::Inlet;
+use crate::mux::rtp::Numbers;
 use crate::net::{self, HostPolicy, clock, random};
 use crate::store::Store;
 use crate::supervise::{DialBudget, Keeper};
 use crate::telemetry::ShardStats;
+use crate::wire::rtsp::Nonces;
 use crate::wire::srt::handshake::CookieSecret;
 
 pub use director::Defaults;
 pub use ear::{Ear, listen};
 use outlets::Outlets;
-use servers::Servers;
+use servers::{Marks, Servers};
 pub(crate) use streams::Shards;
 
 /// A running engine. Dropping it stops the data threads at once; [`App::stop`] drains first.
@@ -92,7 +96,7 @@ impl App {
         let (port_notices, port_mailbox) = mpsc::channel(NOTICES);
         let (server_news, server_mailbox) = mpsc::channel(NOTICES);
         let media = Media::start()?;
-        let servers = Arc::new(Servers::new(media.handle(), tls(&config)?, server_news));
+        let servers = Arc::new(Servers::new(media.handle(), tls(&config)?, server_news, marks()));
         let count = config.shards.unwrap_or(0);
         let shards = Shards::start(count, config.pin_shards, &egress_notices, &port_notices)?;
         let shards = Arc::new(shards);
@@ -224,6 +228,16 @@ fn defaults(config: &Config, own: Vec<SocketAddr>, servers: Arc<Servers>) -> Def
         max_sessions: config.max_sessions,
         cookie: CookieSecret::new(random()),
     }
+}
+
+/// What peers of this engine know it by, made of chance.
+fn marks() -> Marks {
+    let numbers = Numbers {
+        tracks: u32::MAX,
+        seed: u64::from_ne_bytes(random()),
+        wall: clock::realtime().saturating_sub(clock::now()),
+    };
+    Marks { numbers, nonces: Nonces::new(random(), "millrace") }
 }
 
 /// What servers of ours show, if the configuration says.

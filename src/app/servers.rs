@@ -16,11 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::egress::{LagPolicy, Link, OutputKey};
-use crate::hub::{FeedWriter, StreamKey};
+use crate::hub::{FeedWriter, Lane, StreamKey};
 use crate::ingest::Fed;
-use crate::media::{Nanos, Tracks};
+use crate::media::{Message, Nanos, Tracks};
 use crate::mux::Derivation;
+use crate::mux::rtp::Numbers;
 use crate::telemetry::{InputStats, OutputStats, Session, SessionList, SessionsFull};
+use crate::wire::rtsp::Nonces;
 
 /// What is spoken on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,16 @@ pub(super) struct Servers {
     media: Handle,
     tls: Option<Arc<ServerConfig>>,
     news: mpsc::Sender<News>,
+    marks: Marks,
+}
+
+/// What the peers of this engine know it by, the same on all ports.
+#[derive(Clone)]
+pub(super) struct Marks {
+    /// What RTP packets are numbered by.
+    pub(super) numbers: Numbers,
+    /// What nonces are made of.
+    pub(super) nonces: Nonces,
 }
 
 /// One port.
@@ -86,6 +98,8 @@ pub(super) struct Read {
     pub(super) attempt: u32,
     /// The stream that it reads.
     pub(super) stream: StreamKey,
+    /// What readers over a connection are sent, for those who tell them where it begins.
+    pub(super) lane: Option<Arc<Lane<Message>>>,
     /// Its tracks.
     pub(super) tracks: watch::Receiver<Arc<Tracks>>,
     /// User and password that a peer has to give.
@@ -114,6 +128,8 @@ pub(super) struct Visitor {
     pub(super) routes: Arc<Routes>,
     /// How to tell the director.
     pub(super) news: mpsc::Sender<News>,
+    /// What it shall know us by.
+    pub(super) marks: Marks,
     /// A stranger's place: give it back when it is known who it is.
     pub(super) stranger: Option<OwnedSemaphorePermit>,
 }
@@ -175,8 +191,18 @@ impl ServerError {
 
 impl Servers {
     /// No port is open yet. Connections are taken care of on `media`.
-    pub(super) fn new(media: Handle, tls: Option<Arc<ServerConfig>>, news: mpsc::Sender<News>) -> Self {
-        Self { open: Default::default(), media, tls, news }
+    pub(super) fn new(
+        media: Handle,
+        tls: Option<Arc<ServerConfig>>,
+        news: mpsc::Sender<News>,
+        marks: Marks,
+    ) -> Self {
+        Self { open: Default::default(), media, tls, news, marks }
+    }
+
+    /// What RTP packets are numbered by.
+    pub(super) fn numbers(&self) -> Numbers {
+        self.marks.numbers
     }
 
     /// The port at an address, opened where it is not open yet.
@@ -200,7 +226,8 @@ impl Servers {
         let listener = bind(address).await.map_err(|error| ServerError::Bind(address, error))?;
         let local = listener.local_addr().unwrap_or(address);
         let routes = Arc::<Routes>::default();
-        let accepting = accept(listener, tls, Arc::clone(&routes), self.news.clone(), handler);
+        let marks = self.marks.clone();
+        let accepting = accept(listener, (tls, marks), Arc::clone(&routes), self.news.clone(), handler);
         let accept = self.media.spawn(accepting).abort_handle();
         let server = Arc::new(Server { address: local, talk, encrypted, routes, accept });
         open.insert(address, Arc::downgrade(&server));
@@ -302,7 +329,7 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Takes connections in for as long as the port is open; they end with it, but for those that a shard walks.
 async fn accept(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    (tls, marks): (Option<Arc<ServerConfig>>, Marks),
     routes: Arc<Routes>,
     news: mpsc::Sender<News>,
     handler: Handler,
@@ -322,7 +349,8 @@ async fn accept(
         };
         while connections.try_join_next().is_some() {}
         let (tls, routes, news) = (tls.clone(), Arc::clone(&routes), news.clone());
-        connections.spawn(handler(Visitor { socket, peer, tls, routes, news, stranger }));
+        let marks = marks.clone();
+        connections.spawn(handler(Visitor { socket, peer, tls, routes, news, marks, stranger }));
     }
 }
 

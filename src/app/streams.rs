@@ -228,6 +228,15 @@ impl Streams {
         self.streams.get(&key).map(|stream| stream.tracks.clone())
     }
 
+    /// The lane of messages that an output reads.
+    pub(crate) fn messages_of(&self, output: egress::OutputKey) -> Option<Arc<Lane<Message>>> {
+        let placed = self.outputs.get(&output)?;
+        match self.streams.get(&placed.stream)?.derived.get(placed.derivation.as_ref()?)? {
+            (Product::Messages(lane), _) => Some(Arc::clone(lane)),
+            (Product::Datagrams(_), _) => None,
+        }
+    }
+
     /// Feeds it no more.
     pub(crate) fn starve(&mut self, key: StreamKey) {
         self.part(Owner::Input(key));

@@ -125,7 +125,7 @@ impl Fanout {
         self.random = self.random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         let cursor = at.unwrap_or_else(|| target.lane.live());
         let reads = (target.stream, Arc::clone(target.lane.pulse()), target.local);
-        let pace = Pace { delay: key.delay, own: key.paced };
+        let pace = Pace { own: key.paced, ..Pace::class(key.delay) };
         let index = self.timetable.open(reads, pace, cursor.0, now);
         if self.cohorts.len() <= index {
             self.cohorts.resize_with(index + 1, || None);

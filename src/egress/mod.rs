@@ -7,11 +7,13 @@ mod fanout;
 mod file;
 mod paced;
 mod rtmp;
+mod rtsp;
 
 pub use connections::{Command as ConnectionCommand, Connections, Farewell, LagPolicy, Link, LinkKey, Peer};
 pub use fanout::Fanout;
 pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorded, Recorder};
 pub use rtmp::RtmpPeer;
+pub use rtsp::{RtspReader, RtspRecorder};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -16,12 +16,19 @@ pub struct Pace {
     pub delay: Nanos,
     /// Datagrams have departures of their own, which the reader says after each walk ([`Timetable::awaits`]).
     pub own: bool,
+    /// Lines of this delay take turns, instead of being walked at the same moments.
+    pub turns: bool,
 }
 
 impl Pace {
     /// At the moments of a delay class.
     pub const fn class(delay: Nanos) -> Self {
-        Self { delay, own: false }
+        Self { delay, own: false, turns: true }
+    }
+
+    /// At each moment of a delay class, whichever line's it is: four times as often.
+    pub const fn each_moment(delay: Nanos) -> Self {
+        Self { delay: delay / SLOTS as Nanos, own: false, turns: false }
     }
 }
 
@@ -93,7 +100,7 @@ impl Timetable {
         read_to: u64,
         now: Nanos,
     ) -> usize {
-        let slot = self.quietest(pace.delay);
+        let slot = if pace.turns { self.quietest(pace.delay) } else { 0 };
         let state = self.streams.entry(stream).or_default();
         state.local = local;
         // A stream of another shard is read at our own moments from the start.
@@ -167,7 +174,9 @@ impl Timetable {
         let weight = std::mem::take(&mut line.weight);
         let booked = self.slots.entry((line.pace.delay, line.slot)).or_default();
         *booked = booked.saturating_sub(weight);
-        line.slot = self.quietest(line.pace.delay);
+        if line.pace.turns {
+            line.slot = self.quietest(line.pace.delay);
+        }
         self.count(&line, weight);
         line.weight = weight;
         self.lines[index] = Some(line);
@@ -289,7 +298,7 @@ impl Timetable {
         let mut moments: Vec<(Nanos, u8)> = Vec::new();
         let mut immediate = false;
         for line in state.lines.iter().filter_map(|&i| self.line(i)) {
-            let Pace { delay, own } = line.pace;
+            let Pace { delay, own, .. } = line.pace;
             immediate |= delay == 0 || own;
             if delay > 0 && !moments.contains(&(delay, line.slot)) {
                 moments.push((delay, line.slot));
@@ -425,6 +434,35 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_each_moment_adds_none() {
+        let (lane, _writer) = <Lane>::new(Bounds::default());
+        let mut table = table();
+        table.set_ticking(1, true, 0);
+        let lines: Vec<usize> = (0..4)
+            .map(|_| {
+                let line = table.open((1, Arc::clone(lane.pulse()), true), Pace::class(D), 0, 0);
+                table.weigh(line, 1);
+                line
+            })
+            .collect();
+        let rate = table.schedule(1).ticks_per_second;
+        let each: Vec<usize> = (0..2)
+            .map(|_| table.open((1, Arc::clone(lane.pulse()), true), Pace::each_moment(D), 0, 0))
+            .collect();
+        let mut walks = vec![0; 6];
+        while let Some(now) = table.next_due().filter(|due| *due < 10 * D) {
+            assert_eq!(now % (D / 4), 0, "no wake of its own");
+            while let Some(line) = table.take_due(now) {
+                walks[line] += 1;
+                table.walked(line, 0, now);
+            }
+        }
+        assert!(each.iter().all(|&line| walks[line] == 39), "{walks:?}");
+        assert!(lines.iter().all(|&line| (9..=10).contains(&walks[line])), "{walks:?}");
+        assert_eq!(rate, 400);
+    }
+
+    #[test]
     fn a_line_that_grew_finds_a_quieter_moment() {
         let (lane, _writer) = <Lane>::new(Bounds::default());
         let mut table = table();
@@ -451,7 +489,8 @@ mod tests {
     fn a_line_with_departures_of_its_own_says_when_it_is_walked() {
         let (lane, mut writer) = <Lane>::new(Bounds::default());
         let mut table = table();
-        let line = table.open((1, Arc::clone(lane.pulse()), true), Pace { delay: D, own: true }, 0, 0);
+        let line =
+            table.open((1, Arc::clone(lane.pulse()), true), Pace { own: true, ..Pace::class(D) }, 0, 0);
         assert!(table.schedule(1).immediate);
         write(&mut writer, 2, MS);
         table.arrived(1, false, MS);

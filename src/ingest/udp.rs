@@ -10,7 +10,7 @@ use crate::hub::Tools;
 use crate::media::Nanos;
 use crate::net::UdpReceiver;
 use crate::telemetry::InputStats;
-use crate::wire::rtp::{Counters, Reorder};
+use crate::wire::rtp::{Counters, InOrder, Reorder};
 
 /// Whose datagrams are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,8 @@ impl UdpDriver {
                     match &mut self.reorder {
                         None => feed(datagram, message.arrival),
                         Some(reorder) => {
-                            reorder.push(datagram, message.arrival, &mut |payload| {
+                            reorder.push(datagram, message.arrival, &mut |packet: InOrder<'_>| {
+                                let payload = packet.payload;
                                 feed(payload, message.arrival)
                             });
                         }
@@ -124,7 +125,7 @@ impl UdpDriver {
             }
         }
         if let Some(reorder) = &mut self.reorder {
-            reorder.expire(now, &mut |payload| feed(payload, now));
+            reorder.expire(now, &mut |packet: InOrder<'_>| feed(packet.payload, now));
             self.count_rtp(stats);
         }
         (None, more)

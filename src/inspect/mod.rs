@@ -1,5 +1,7 @@
 //! Health of a stream, made from what passes by: reports enter once a second, snapshots leave. Never in the way.
 
+pub mod geo;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ mod filtered;
 pub mod flv;
 mod mp4;
 mod muxer;
+pub mod rtp;
 
 pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
@@ -23,13 +24,15 @@ use crate::wire::ts::FilterSpec;
 pub enum Derivation {
     /// Transport packets, some of them taken out.
     Filtered(FilterSpec),
+    /// RTP packets in interleaved frames, as RTSP connections carry them.
+    Rtsp(rtp::Numbers),
+    /// Movie fragments of an MP4 file.
+    Mp4,
     /// RTMP messages.
     Rtmp {
         /// The message stream that servers gave.
         stream: u32,
     },
-    /// Movie fragments of an MP4 file.
-    Mp4,
 }
 
 /// The lane that comes of a derivation.
@@ -49,13 +52,17 @@ impl Derivation {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Datagrams(lane), Box::new(Filtered::new(spec.clone(), writer)))
             }
-            Self::Rtmp { stream } => {
+            Self::Rtsp(numbers) => {
                 let (lane, writer) = Lane::new(bounds);
-                (Product::Messages(lane), Box::new(flv::RtmpMaker::new(*stream, writer)))
+                (Product::Messages(lane), Box::new(rtp::RtspMaker::new(*numbers, writer)))
             }
             Self::Mp4 => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Messages(lane), Box::new(Mp4::new(writer)))
+            }
+            Self::Rtmp { stream } => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(flv::RtmpMaker::new(*stream, writer)))
             }
         }
     }

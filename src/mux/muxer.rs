@@ -93,7 +93,8 @@ struct Lane {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Pictures(Standard),
-    Adts(Config),
+    /// None while nothing is known of it.
+    Adts(Option<Config>),
     Opus,
     AsTheyAre,
     Bare,
@@ -142,21 +143,23 @@ impl Muxer {
         };
         let media = frame.track().is_some_and(|track| track.codec.kind() != Kind::Metadata);
         let time = self.clock.follow(frame.dts, frame.arrival, media);
-        self.counters.late +=
-            u64::from(media && self.multiplexer.clock().is_some_and(|c| c > frame.dts * PER_TICK));
-        self.counters.frames += 1;
+        let late =
+            media && self.multiplexer.clock().is_some_and(|clock| clock > frame.dts.saturating_mul(PER_TICK));
 
         let setup = frame.track().map_or(&Setup::Unknown, |track| &track.setup);
         let mut parts: Vec<&[u8]> = Vec::new();
         self.scratch.clear();
         match lane.form {
             Form::Pictures(standard) => put_picture(frame, standard, setup, &mut parts),
-            Form::Adts(config) => match adts_header(config, frame.data.len()) {
+            Form::Adts(config) => match config.and_then(|config| adts_header(config, frame.data.len())) {
                 Some(header) => {
                     self.scratch.extend_from_slice(&header);
                     parts.extend([self.scratch.as_slice(), &frame.data]);
                 }
-                None => self.counters.refused += 1,
+                None => {
+                    self.counters.refused += 1;
+                    return;
+                }
             },
             Form::Opus => {
                 opus::put_header(frame.data.len(), &mut self.scratch);
@@ -180,6 +183,8 @@ impl Muxer {
             aligned: true,
             parts: &[],
         };
+        self.counters.frames += 1;
+        self.counters.late += u64::from(late);
         let mut emit = stamp(&mut self.waiting, frame.arrival, sink);
         // Only pictures may leave the length of their packet open: the rest goes on in further packets.
         let whole: usize = parts.iter().map(|part| part.len()).sum();
@@ -246,12 +251,11 @@ impl Muxer {
             let pid = free_pid(track.id, &mut used);
             let count = self.lanes.iter().flatten().count() as u8;
             match Lane::new(track, pid, count) {
-                Ok(Some(mut lane)) => {
+                Ok(mut lane) => {
                     let known = before.iter().flatten().find(|known| known.pid == lane.pid);
                     lane.sequence = known.map_or(0, |known| known.sequence);
                     self.lanes.push(Some(lane));
                 }
-                Ok(None) => self.lanes.push(None),
                 Err(unsupported) => {
                     self.refused.push(unsupported);
                     self.lanes.push(None);
@@ -285,8 +289,8 @@ impl MuxerOptions {
 }
 
 impl Lane {
-    /// Where a track goes; none while too little of it is known.
-    fn new(track: &Track, pid: u16, count: u8) -> Result<Option<Self>, Unsupported> {
+    /// Where a track goes.
+    fn new(track: &Track, pid: u16, count: u8) -> Result<Self, Unsupported> {
         let unsupported = |reason| Unsupported { track: track.id, codec: track.codec, reason };
         let count = count & 0x0f;
         let mut descriptors = Vec::new();
@@ -296,9 +300,9 @@ impl Lane {
             (Codec::Aac, Setup::Aac { config, .. }) => {
                 let config = Config::parse(config).filter(|&config| adts_header(config, 0).is_some());
                 let reason = "of a kind that ADTS cannot describe";
-                (0x0f, 0xc0 | count, Form::Adts(config.ok_or(unsupported(reason))?))
+                (0x0f, 0xc0 | count, Form::Adts(Some(config.ok_or(unsupported(reason))?)))
             }
-            (Codec::Aac, _) => return Ok(None),
+            (Codec::Aac, _) => (0x0f, 0xc0 | count, Form::Adts(None)),
             // The half rates of ISO/IEC 13818-3 have a stream type of their own.
             (Codec::MpegAudio, Setup::Audio(format)) if format.rate < 32_000 => {
                 (0x04, 0xc0 | count, Form::AsTheyAre)
@@ -341,7 +345,7 @@ impl Lane {
             descriptors.extend_from_slice(&[0x0a, 4, a, b, c, 0]);
         }
         let stream = Stream { stream_type, pid, descriptors };
-        Ok(Some(Self { pid, stream_id, stream, form, sequence: 0 }))
+        Ok(Self { pid, stream_id, stream, form, sequence: 0 })
     }
 }
 
@@ -350,7 +354,7 @@ impl Pace {
     fn follow(&mut self, dts: Ticks, arrival: Nanos, media: bool) -> i64 {
         let Some((lead, _)) = self.lead else {
             self.lead = Some((dts, arrival));
-            return (dts - self.behind) * PER_TICK;
+            return dts.saturating_sub(self.behind).saturating_mul(PER_TICK);
         };
         if media {
             let apart = lead.saturating_sub(dts).saturating_add(SLACK);
@@ -453,3 +457,6 @@ const HELD: Nanos = 10_000_000;
 const SLACK: Ticks = TICKS_PER_SECOND / 20;
 /// Tracks that are further apart are not waited for.
 const APART: Ticks = 3 * TICKS_PER_SECOND;
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,8 @@ pub(super) fn check_protocol(word: &str, url: Option<&OutputUrl>) -> Result<(), 
         Protocol::SrtCaller => " and have mode=caller",
         Protocol::SrtListener => " and have mode=listener",
         Protocol::SrtRendezvous => " and have mode=rendezvous",
+        Protocol::Rtsp => " and have mode=caller",
+        Protocol::RtspListener => " and have mode=listener",
         _ => "",
     };
     error("value_error", format!("URL for protocol '{word}' must start with {prefix}{mode}"))

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::paths::Roots;
 use super::rtmp::RtmpEnd;
+use super::rtsp::RtspEnd;
 use super::spec::{InputUrl, OutputUrl, RtpInput};
 use super::srt::{Secret, SrtDial, SrtEnd, SrtLink};
 
@@ -54,6 +55,7 @@ impl<'a> Claim<'a> {
                     purpose: Purpose::Publish(listen.name.as_ref().map_or(name, Secret::reveal)),
                 }),
             },
+            InputUrl::Rtsp(rtsp) => Self::of_rtsp(&rtsp.end, name, Purpose::Publish),
             InputUrl::File(_) => None,
         }
     }
@@ -67,8 +69,19 @@ impl<'a> Claim<'a> {
             }
             OutputUrl::Srt(srt) => Self::of_link(&srt.link, name, Purpose::Read),
             OutputUrl::Rtmp(_) => None,
+            OutputUrl::Rtsp(rtsp) => Self::of_rtsp(&rtsp.end, name, Purpose::Read),
             OutputUrl::File(file) => roots.place(&file.path).map(Self::File),
         }
+    }
+
+    fn of_rtsp(end: &'a RtspEnd, name: &'a str, serve: fn(&'a str) -> Purpose<'a>) -> Option<Self> {
+        let listen = end.listen()?;
+        Some(Self::Door {
+            address: listen.address.ip(),
+            port: listen.address.port(),
+            talk: ("rtsp", listen.encrypted),
+            purpose: serve(listen.name.as_deref().unwrap_or(name)),
+        })
     }
 
     fn of_link(link: &'a SrtLink, name: &'a str, serve: fn(&'a str) -> Purpose<'a>) -> Option<Self> {

@@ -272,6 +272,7 @@ impl Store {
             InputUrl::File(file) => self.check_path(&file.path)?,
             InputUrl::Srt(srt) => self.check_latency(&srt.link)?,
             InputUrl::Rtmp(rtmp) => self.check_trust(rtmp.dial().and_then(|dial| dial.tls.as_ref()))?,
+            InputUrl::Rtsp(rtsp) => self.check_trust(rtsp.end.dial().and_then(|dial| dial.tls.as_ref()))?,
             InputUrl::Udp(_) | InputUrl::Rtp(_) => {}
         }
         Ok((url, raw))
@@ -288,6 +289,7 @@ impl Store {
             OutputUrl::File(file) => self.check_path(&file.path)?,
             OutputUrl::Srt(srt) => self.check_latency(&srt.link)?,
             OutputUrl::Rtmp(rtmp) => self.check_trust(rtmp.dial.tls.as_ref())?,
+            OutputUrl::Rtsp(rtsp) => self.check_trust(rtsp.end.dial().and_then(|dial| dial.tls.as_ref()))?,
             OutputUrl::Udp(_) | OutputUrl::Rtp(_) => {}
         }
         Ok((url, raw))

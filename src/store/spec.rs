@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::rtmp::{RtmpInput, RtmpOutput};
+use super::rtsp::{RtspInput, RtspOutput};
 use super::srt::{SrtInput, SrtOutput};
 use crate::wire::ts::FilterSpec;
 
@@ -21,6 +22,8 @@ pub enum InputUrl {
     Srt(Box<SrtInput>),
     /// `rtmp://`, `rtmps://`
     Rtmp(Box<RtmpInput>),
+    /// `rtsp://`, `rtsps://`
+    Rtsp(Box<RtspInput>),
     /// `file:`
     File(FileInput),
 }
@@ -74,6 +77,8 @@ pub enum OutputUrl {
     Srt(Box<SrtOutput>),
     /// `rtmp://`, `rtmps://`
     Rtmp(Box<RtmpOutput>),
+    /// `rtsp://`, `rtsps://`
+    Rtsp(Box<RtspOutput>),
     /// `file:`
     File(FileOutput),
 }
@@ -257,6 +262,7 @@ impl Protocol {
             Self::Rtp => Some("rtp://"),
             Self::SrtCaller | Self::SrtListener | Self::SrtRendezvous => Some("srt://"),
             Self::Rtmp => Some("rtmp://"),
+            Self::Rtsp | Self::RtspListener => Some("rtsp://"),
             Self::File => Some("file:"),
             _ => None,
         }

@@ -14,6 +14,7 @@ mod netns;
 mod peer;
 mod proxy;
 mod rtmp;
+mod rtsp;
 mod srt;
 mod udp;
 
@@ -34,6 +35,7 @@ pub(crate) use netns::{Netns, connect};
 pub(crate) use peer::Peer;
 pub(crate) use proxy::{Path as NetworkPath, Proxy};
 pub(crate) use rtmp::{Nginx, assert_run, clip, complaints, pictures, sounds};
+pub(crate) use rtsp::{GstServer, ffmpeg_publishes, ffmpeg_reads};
 pub(crate) use srt::{End, Giver, LATENCY, MediaMtx, Taker, Tool, newer_libsrt};
 pub(crate) use udp::{Receiver, Sender, free_port, pace, send_paced};
 

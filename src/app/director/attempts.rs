@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Dialled, Director, Id, Made, Neighbours, UnderWay};
 use crate::app::dial::{self, DialError, Origin};
-use crate::app::rtmp;
 use crate::app::sessions::{self, Meeting};
 use crate::app::streams::Sink;
+use crate::app::{rtmp, rtsp};
 use crate::control::OutputCard;
 use crate::egress::FileTarget;
 use crate::mux::Derivation;
@@ -53,8 +53,22 @@ impl Director {
                 };
                 let (lane, stats) = (self.streams.nowhere(), Arc::clone(card.stats()));
                 let name = self.store.input(input).map(|spec| spec.mediamtx_path.clone()).unwrap_or_default();
+                let tracks = self.announce(&spec);
                 self.dials.spawn(async move {
                     let number = attempt.number();
+                    if let OutputUrl::Rtsp(url) = &spec.url {
+                        let outcome = match (url.end.listen(), tracks) {
+                            (Some(listen), _) => {
+                                rtsp::serve(url, listen, &name, &defaults).await.map(Made::Place)
+                            }
+                            (None, Some(tracks)) => {
+                                let connected = rtsp::push(url, tracks, &defaults).await;
+                                connected.map(|connected| Made::Connection(Box::new(connected)))
+                            }
+                            (None, None) => Err(DialError::Broken),
+                        };
+                        return Dialled { id, attempt, outcome };
+                    }
                     if let OutputUrl::Srt(srt) = &spec.url {
                         let planned = sessions::send(srt, &name, &defaults).await;
                         let outcome = planned.map(|(plan, route)| Made::Sessions(Box::new(plan), route));
@@ -235,12 +249,14 @@ impl Director {
                 InputUrl::Rtp(rtp) => rtp.udp.host.clone(),
                 InputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 InputUrl::Rtmp(rtmp) => rtmp.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
+                InputUrl::Rtsp(rtsp) => rtsp.end.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 InputUrl::File(_) => String::new(),
             }),
             Id::Output(input, output) => self.store.output(input, output).map(|spec| match &spec.url {
                 OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.host.clone(),
                 OutputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 OutputUrl::Rtmp(rtmp) => rtmp.dial.host.clone(),
+                OutputUrl::Rtsp(rtsp) => rtsp.end.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 OutputUrl::File(_) => String::new(),
             }),
         };
@@ -300,7 +316,7 @@ fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
     match url {
         OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
         OutputUrl::Srt(srt) => srt.transform.as_ref(),
-        OutputUrl::Rtmp(_) => None,
+        OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) => None,
         OutputUrl::File(file) => file.transform.as_ref(),
     }
 }

@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::{Director, Id};
 use crate::app::dial::{Connected, DialError, Place};
 use crate::app::feeders::Feeder;
+use crate::app::rtsp;
 use crate::app::servers::{Owner, Publish, Read};
 use crate::app::streams::Sink;
 use crate::egress::Link;
-use crate::store::{InputId, OutputId};
+use crate::media::Tracks;
+use crate::store::{InputId, OutputId, OutputSpec, OutputUrl};
 use crate::supervise::{Attempt, Class};
 use crate::telemetry::Level;
 
@@ -61,6 +65,7 @@ impl Director {
             output,
             attempt: attempt.number(),
             stream: input,
+            lane: self.streams.messages_of(output),
             tracks: self.streams.tracks(input).ok_or_else(bug)?,
             login,
             max_sessions,
@@ -106,6 +111,16 @@ impl Director {
         };
         let sink = Sink::Connection(Box::new(link));
         self.streams.attach(output, input, Some(derivation), sink).map_err(|e| retry(&e))
+    }
+
+    /// Makes the frames of a stream known to an output that has to say before it begins what they are; answers its
+    /// tracks, as they become known.
+    pub(super) fn announce(&mut self, spec: &OutputSpec) -> Option<watch::Receiver<Arc<Tracks>>> {
+        let OutputUrl::Rtsp(url) = &spec.url else { return None };
+        url.end.dial()?;
+        let derivation = Some(rtsp::derivation(&self.defaults));
+        self.streams.attach(spec.id, spec.input_id, derivation, Sink::Server).ok()?;
+        self.streams.tracks(spec.input_id)
     }
 
     /// Takes the place at a port away that an object has, with the connections made for it.

@@ -527,6 +527,9 @@ impl Director {
             InputUrl::Rtmp(url) if url.dial().is_some() => {
                 self.backoff(PEER_RETRY, self.defaults.reconnect_cap.max(PEER_RETRY))
             }
+            InputUrl::Rtsp(url) if url.end.dial().is_some() => {
+                self.backoff(PEER_RETRY, self.defaults.reconnect_cap.max(PEER_RETRY))
+            }
             // Binding and joining asks nobody but this host's kernel: it may be tried often.
             _ => self.backoff(LOCAL_RETRY, LOCAL_RETRY),
         };
@@ -537,6 +540,7 @@ impl Director {
             InputUrl::Srt(srt) => (srt.stall_after, false),
             // A server may go silent and keep the connection: a new one is what helps.
             InputUrl::Rtmp(rtmp) => (rtmp.stall_after, rtmp.dial().is_some()),
+            InputUrl::Rtsp(rtsp) => (rtsp.stall_after, rtsp.end.dial().is_some()),
             InputUrl::File(_) => (None, false),
         };
         Policy {
@@ -562,21 +566,29 @@ impl Director {
             OutputUrl::Rtmp(rtmp) => Some(rtmp),
             _ => None,
         };
+        let rtsp = match &spec.url {
+            OutputUrl::Rtsp(rtsp) => Some(rtsp),
+            _ => None,
+        };
+        let acknowledged = srt.is_some() || rtmp.is_some() || rtsp.is_some();
+        // An SRT connection lives on keepalives; datagrams have none to hold.
+        let hold = rtmp.map(|rtmp| rtmp.hold);
+        let hold = hold.or_else(|| rtsp.filter(|rtsp| rtsp.end.dial().is_some()).map(|rtsp| rtsp.hold));
+        let rtsp_serves = rtsp.is_some_and(|rtsp| rtsp.end.listen().is_some());
         Policy {
             role: Role::Output,
             backoff: self.backoff(base, self.defaults.reconnect_cap.max(base)),
             auto_reconnect: spec.auto_reconnect,
             max_attempts: spec.max_reconnect_attempts,
             fatal_retry: self.defaults.fatal_retry,
-            stall_after: Some(match srt.is_some() || rtmp.is_some() {
+            stall_after: Some(match acknowledged {
                 true => ACKNOWLEDGED_WITHIN,
                 false => self.defaults.stall_after.max(Duration::from_secs(2)),
             }),
             // An SRT session ends by itself when its peer is silent for too long.
-            redial_on_stall: srt.is_none(),
-            serves: srt.is_some_and(|srt| srt.link.listen().is_some()),
-            // An SRT connection lives on keepalives; the others have none to hold.
-            hold: rtmp.map(|rtmp| rtmp.hold),
+            redial_on_stall: srt.is_none() && !rtsp_serves,
+            serves: rtsp_serves || srt.is_some_and(|srt| srt.link.listen().is_some()),
+            hold,
         }
     }
 

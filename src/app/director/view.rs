@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{Director, Id};
 use crate::control::OutputCard;
+use crate::media::Tracks;
 use crate::mux::flv::dropped_tracks;
+use crate::mux::rtp;
 use crate::net::clock;
 use crate::store::OutputUrl;
 use crate::supervise::{Class, Event};
@@ -43,7 +45,7 @@ impl Director {
                 let stats = output.stats();
                 // Where peers acknowledge, only that counts.
                 let counter = match spec.url {
-                    OutputUrl::Srt(_) | OutputUrl::Rtmp(_) => &stats.acknowledged,
+                    OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) => &stats.acknowledged,
                     _ => &stats.datagrams,
                 };
                 let moved = replace(&mut seen.moved, counter.load(Relaxed));
@@ -54,8 +56,21 @@ impl Director {
                 let size = std::mem::replace(&mut seen.packets_per_datagram, packets) != packets;
                 let turned = icmp || size;
                 let id = Id::Output(spec.input_id, spec.id);
-                if matches!(spec.url, OutputUrl::Rtmp(_)) {
-                    self.look_at_tracks(id, &output);
+                match spec.url {
+                    OutputUrl::Rtmp(_) => self.look_at_tracks(id, &output, |tracks| {
+                        dropped_tracks(tracks)
+                            .into_iter()
+                            .map(|dropped| (dropped.track, dropped.reason))
+                            .collect()
+                    }),
+                    OutputUrl::Rtsp(_) => self.look_at_tracks(id, &output, |tracks| {
+                        rtp::describe(tracks)
+                            .1
+                            .into_iter()
+                            .map(|(track, dropped)| (track, dropped.why))
+                            .collect()
+                    }),
+                    _ => {}
                 }
                 if skipped > 0 {
                     self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
@@ -70,24 +85,31 @@ impl Director {
         }
     }
 
-    /// Says which tracks of its input an output leaves out, when those are others than before.
-    fn look_at_tracks(&mut self, id: Id, output: &OutputCard) {
+    /// Says which tracks of its input an output leaves out (`left_out`: their indexes and why), when the tracks are others
+    /// than before; ends RTSP sessions that cannot go on with those.
+    fn look_at_tracks(
+        &mut self,
+        id: Id,
+        output: &OutputCard,
+        left_out: impl FnOnce(&Tracks) -> Vec<(usize, &'static str)>,
+    ) {
         let Id::Output(input, number) = id else { return };
         let Some(tracks) = self.streams.tracks(input).map(|tracks| Arc::clone(&tracks.borrow())) else {
             return;
         };
         let Some(seen) = self.outputs.get_mut(&number) else { return };
+        let mut last = None;
         if seen.tracks.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &tracks)) {
-            let named = dropped_tracks(&tracks).into_iter().filter_map(|dropped| {
-                let track = tracks.0.get(dropped.track)?;
-                Some(DroppedTrack { track: track.id, codec: track.codec.name(), reason: dropped.reason })
+            let named = left_out(&tracks).into_iter().filter_map(|(index, reason)| {
+                let track = tracks.0.get(index)?;
+                Some(DroppedTrack { track: track.id, codec: track.codec.name(), reason })
             });
             let named: Vec<DroppedTrack> = named.collect();
             let told = named.iter().map(|d| format!("track {} ({}): {}", d.track, d.codec, d.reason));
             let told = told.collect::<Vec<_>>().join(", ");
             let nothing_left = !named.is_empty() && named.len() == tracks.0.len();
             seen.unsupported = nothing_left.then(|| format!("Unsupported: {told}"));
-            seen.tracks = Some(tracks);
+            last = seen.tracks.replace(Arc::clone(&tracks));
             if output.stats().dropped_tracks.show(named) && !told.is_empty() && !nothing_left {
                 self.log(id, Level::Warning, format!("leaves out {told}"));
             }
@@ -97,7 +119,25 @@ impl Director {
         if let (Some(reason), Some(attempt)) =
             (unsupported, self.keeper.machine(&id).and_then(|machine| machine.attempt()))
         {
-            self.tell(id, Event::Failed { attempt, class: Class::Fatal, reason });
+            return self.tell(id, Event::Failed { attempt, class: Class::Fatal, reason });
+        }
+        let rtsp = matches!(self.store.output(input, number).map(|spec| &spec.url), Some(OutputUrl::Rtsp(_)));
+        if rtsp && last.is_some_and(|last| !rtp::goes_on(&last, &tracks)) {
+            self.begin_anew(id, output);
+        }
+    }
+
+    /// The tracks are others than those that peers were told of: they have to ask again.
+    fn begin_anew(&mut self, id: Id, output: &OutputCard) {
+        let reason = "the tracks of the input are others than before".to_owned();
+        self.log(id, Level::Info, reason.clone());
+        output.stats().sessions.all().iter().for_each(|session| session.kick());
+        let Id::Output(input, number) = id else { return };
+        let Some(spec) = self.store.output(input, number) else { return };
+        let pushes = matches!(&spec.url, OutputUrl::Rtsp(rtsp) if rtsp.end.dial().is_some());
+        let attempt = self.keeper.machine(&id).and_then(|machine| machine.attempt());
+        if let Some(attempt) = attempt.filter(|_| pushes) {
+            self.tell(id, Event::Failed { attempt, class: Class::Retry, reason });
         }
     }
 

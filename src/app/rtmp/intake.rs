@@ -63,7 +63,7 @@ impl Intake {
 
 /// Is played to until the server ends it.
 pub(super) async fn play(ready: Ready, feed: FeedWriter<Fed>, stats: Arc<InputStats>) -> Ending {
-    let encrypted = !matches!(ready.socket, super::Socket::Plain(_));
+    let encrypted = !matches!(ready.socket, crate::app::socket::Socket::Plain(_));
     let intake = Intake::new(feed, stats.flow.open(), encrypted);
     let ending = match read(ready, intake).await {
         Ok(()) => Ending::Ended,

@@ -3,7 +3,6 @@
 
 mod intake;
 mod serve;
-mod socket;
 
 use std::io;
 use std::time::Duration;
@@ -14,15 +13,14 @@ use super::dial::{Connected, DialError, Origin, Place};
 use super::director::Defaults;
 use super::feeders::Feeder;
 use super::servers::Talk;
+use super::socket::Socket;
 use super::trust::trust;
 use crate::egress::{LagPolicy, RtmpPeer};
 use crate::mux::Derivation;
 use crate::mux::flv::CHUNK_SIZE;
-use crate::net::{ByteStream, client_config, clock, connect_tls, random, resolve};
+use crate::net::{client_config, clock, connect_tls, random, resolve};
 use crate::store::{Lag, RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput, Secret, Takeover};
 use crate::wire::rtmp::{AuthQuery, Client, ClientConfig, ClientEvent, Credentials, Error, Limits, Purpose};
-
-use socket::Socket;
 
 /// Why there is no RTMP connection.
 #[derive(Debug, thiserror::Error)]
@@ -185,17 +183,6 @@ fn config(dial: &RtmpDial, purpose: Purpose, auth: Option<AuthQuery>) -> ClientC
         chunk_size: CHUNK_SIZE,
         digest: true,
         limits: Limits::default(),
-    }
-}
-
-impl Socket {
-    /// Takes it off its runtime.
-    fn into_bytes(self) -> io::Result<ByteStream> {
-        match self {
-            Self::Plain(socket) => ByteStream::from_tokio(socket),
-            Self::Client(tls) => ByteStream::from_client(*tls),
-            Self::Server(tls) => ByteStream::from_server(*tls),
-        }
     }
 }
 

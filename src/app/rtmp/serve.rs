@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::intake::Intake;
-use super::socket::Socket;
 use crate::app::servers::{News, Owner, Publish, Visitor};
+use crate::app::socket::Socket;
 use crate::mux::flv::CHUNK_SIZE;
 use crate::net::{accept_tls, clock, random};
 use crate::store::Secret;
@@ -31,7 +31,7 @@ pub(super) fn handle(visitor: Visitor) -> Pin<Box<dyn Future<Output = ()> + Send
 type Done<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 async fn visit(visitor: Visitor) -> Done {
-    let Visitor { socket, peer, tls, routes, news, stranger } = visitor;
+    let Visitor { socket, peer, tls, routes, news, stranger, .. } = visitor;
     #[expect(
         clippy::disallowed_methods,
         reason = "a bound on how long a stranger may take, on its own runtime"

@@ -18,6 +18,8 @@ pub(super) struct Line {
     pub(super) lane: Arc<Lane>,
     pub(super) stream: StreamKey,
     pub(super) delay: Nanos,
+    /// It is walked at each moment of its delay class, for its members are in haste.
+    fine: bool,
     pub(super) cursor: Cursor,
     pub(super) members: Vec<usize>,
 }
@@ -29,7 +31,7 @@ impl Ports {
         let port = session.port;
         if let Stage::Sending(sending) = &session.stage {
             let source = sending.source.clone();
-            let number = self.line(port, &source, now);
+            let number = self.line(port, &source, false, None, now);
             if let Some(Some(line)) = self.lines.get_mut(number) {
                 line.members.push(index);
                 self.timetable.weigh(number, line.members.len());
@@ -45,21 +47,80 @@ impl Ports {
         self.set_timer(index);
     }
 
-    /// A line with room for one more that reads this source by this port.
-    pub(super) fn line(&mut self, port: usize, source: &Source, now: Nanos) -> usize {
+    /// Serves sessions whose path changes the order of packets, or leaves little time to mend losses, at each moment of
+    /// their delay class, and others at one moment in four.
+    pub(super) fn sort_by_haste(&mut self, now: Nanos) {
+        for index in 0..self.sessions.len() {
+            let Some(Some(Session { stage: Stage::Sending(sending), port, .. })) = self.sessions.get(index)
+            else {
+                continue;
+            };
+            let fine = sending.sender.wants_haste(now) && sending.source.delay > 0;
+            let Some(Some(line)) = self.lines.get(sending.line) else { continue };
+            if line.fine != fine {
+                let (port, from, source) = (*port, sending.line, sending.source.clone());
+                self.move_member(index, (port, from), &source, fine, now);
+            }
+        }
+    }
+
+    fn move_member(
+        &mut self,
+        index: usize,
+        (port, from): (usize, usize),
+        source: &Source,
+        fine: bool,
+        now: Nanos,
+    ) {
+        let cursor_of = |ports: &Self, number: usize| Some(ports.lines.get(number)?.as_ref()?.cursor);
+        self.flush(from, now);
+        let Some(cursor) = cursor_of(self, from) else { return };
+        let to = self.line(port, source, fine, Some(cursor), now);
+        self.flush(to, now);
+        // Something came between: another time, so that it gets every datagram once.
+        let is_there =
+            self.lines.get(from).is_some_and(|l| l.as_ref().is_some_and(|l| l.members.contains(&index)));
+        let stand_alike = is_there && cursor_of(self, from) == cursor_of(self, to);
+        if let Some(Some(line)) = self.lines.get_mut(to) {
+            if stand_alike {
+                line.members.push(index);
+            }
+            let members = line.members.len();
+            if members == 0 {
+                self.lines[to] = None;
+                return self.timetable.close(to);
+            }
+            self.timetable.weigh(to, members);
+        }
+        if stand_alike {
+            self.leave(from, index);
+            if let Some(Some(Session { stage: Stage::Sending(sending), .. })) = self.sessions.get_mut(index) {
+                sending.line = to;
+            }
+        }
+    }
+
+    /// A line with room for one more that reads this source by this port; a new one begins at `at`.
+    pub(super) fn line(
+        &mut self,
+        port: usize,
+        source: &Source,
+        fine: bool,
+        at: Option<Cursor>,
+        now: Nanos,
+    ) -> usize {
         let fits = |line: &Line| {
             line.port == port
                 && Arc::ptr_eq(&line.lane, &source.lane)
-                && line.delay == source.delay
+                && (line.delay, line.fine) == (source.delay, fine)
                 && line.members.len() < LINE
         };
         // At least as many lines as there are moments in a delay class, so that peers are not served all at once.
-        let mine = self
-            .lines
-            .iter()
-            .flatten()
-            .filter(|l| l.port == port && Arc::ptr_eq(&l.lane, &source.lane) && l.delay == source.delay);
-        let spread = source.delay == 0 || mine.count() >= MOMENTS;
+        let mine = self.lines.iter().flatten().filter(|line| {
+            let same = line.port == port && Arc::ptr_eq(&line.lane, &source.lane);
+            same && line.delay == source.delay && !line.fine
+        });
+        let spread = source.delay == 0 || fine || mine.count() >= MOMENTS;
         let fewest = self.lines.iter().enumerate().filter_map(|(i, l)| Some((i, l.as_ref()?)));
         let found = fewest.filter(|(_, l)| fits(l)).min_by_key(|(_, l)| l.members.len());
         if let Some((number, line)) = found
@@ -68,18 +129,15 @@ impl Ports {
             return number;
         }
         let lane = Arc::clone(&source.lane);
-        let cursor = lane.live();
-        let number = self.timetable.open(
-            (source.stream, Arc::clone(lane.pulse()), source.local),
-            Pace::class(source.delay),
-            cursor.0,
-            now,
-        );
+        let cursor = at.unwrap_or_else(|| lane.live());
+        let pace = if fine { Pace::each_moment(source.delay) } else { Pace::class(source.delay) };
+        let number =
+            self.timetable.open((source.stream, Arc::clone(lane.pulse()), source.local), pace, cursor.0, now);
         if self.lines.len() <= number {
             self.lines.resize_with(number + 1, || None);
         }
         let (stream, delay) = (source.stream, source.delay);
-        self.lines[number] = Some(Line { port, lane, stream, delay, cursor, members: Vec::new() });
+        self.lines[number] = Some(Line { port, lane, stream, delay, fine, cursor, members: Vec::new() });
         // So that the next one sees that this moment is taken.
         self.timetable.weigh(number, 1);
         number

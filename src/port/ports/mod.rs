@@ -30,7 +30,7 @@ use crate::wire::srt::{Packet, SocketId};
 use bonds::Bundle;
 use gatherings::Gathering;
 use lines::Line;
-use sockets::Port;
+use sockets::{POLL, Port};
 
 /// The SRT sessions of one shard.
 pub struct Ports {
@@ -140,6 +140,11 @@ impl Ports {
                 continue;
             }
             session.timer = None;
+            // Most moments move on while packets come and go.
+            if session.next_due() > now {
+                self.set_timer(index);
+                continue;
+            }
             let (port, receives) = (session.port, matches!(session.stage, Stage::Receiving(_)));
             // What waits in the socket may be what it would report missing.
             if receives && self.ports[port].as_ref().is_some_and(|port| port.polled_at < now) {
@@ -213,6 +218,7 @@ impl Ports {
                 sending.source.stats.bitrate_bps.store(rates[&session.owner], Relaxed);
             }
         }
+        self.sort_by_haste(now);
         self.publish_bundles(now);
         self.publish_gatherings();
         for index in 0..self.ports.len() {
@@ -350,7 +356,12 @@ impl Ports {
                     port.owing.push_back((now, at));
                 }
             }
-            Reaction::Answer => self.touch(at),
+            Reaction::Answer => {
+                if let Some(Some(port)) = self.ports.get_mut(session.port) {
+                    port.hasty_until = now + HASTY;
+                }
+                self.touch(at);
+            }
             Reaction::Repeat => {
                 let (port, peer) = (session.port, session.peer);
                 if let Some(agreement) = session.agreement().map(<[u8]>::to_vec) {
@@ -453,7 +464,11 @@ impl Ports {
 
     fn set_timer(&mut self, index: usize) {
         let Some(Some(session)) = self.sessions.get_mut(index) else { return };
-        let due = session.next_due();
+        let mut due = session.next_due();
+        if matches!(session.stage, Stage::Sending(_)) {
+            // A sender's moments may wait for the next look at its port: one wake serves many.
+            due = due.checked_next_multiple_of(POLL).unwrap_or(due);
+        }
         if due != Nanos::MAX && session.timer.is_none_or(|at| due < at) {
             session.timer = Some(due);
             self.timers.push(Reverse((due, index)));
@@ -543,5 +558,7 @@ impl Ports {
     }
 }
 
+/// How long a port is looked at often after something came that is to be answered at once.
+const HASTY: Nanos = 1_000_000_000;
 /// How long a walk goes on before commands and sockets get their turn.
 const TURN: Nanos = 5_000_000;

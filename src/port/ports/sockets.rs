@@ -27,6 +27,10 @@ pub(super) struct Port {
     pub(super) poll_at: Option<Nanos>,
     /// When it was looked at last.
     pub(super) polled_at: Nanos,
+    /// Packets come that are to be answered at once: data, loss reports, handshakes.
+    pub(super) hasty_until: Nanos,
+    /// Looks in a row that found nothing.
+    pub(super) empty: u32,
     /// Sessions that owe their peer an answer, and since when.
     pub(super) owing: VecDeque<(Nanos, usize)>,
 }
@@ -61,9 +65,14 @@ impl Ports {
             port.owing.pop_front();
             self.touched.push(session);
         }
-        // While packets come it is looked at from time to time; the poller tells when they come again.
-        port.poll_at = any.then(|| (now / POLL + 1) * POLL);
-        if !any && !port.armed {
+        port.empty = if any { 0 } else { port.empty + 1 };
+        let hasty = now < port.hasty_until;
+        let poll = if hasty { POLL } else { CALM_POLL };
+        // While packets come it is looked at from time to time; the poller tells when they come again. Acknowledgements
+        // come every 10 ms: asking the poller after each costs more calls than to look once too often.
+        let idle = !any && (hasty || port.empty >= EMPTY_MOST);
+        port.poll_at = (!idle && (any || !port.armed)).then(|| (now / poll + 1) * poll);
+        if idle && !port.armed {
             let token = Token(index as u64 | Wakes::OURS);
             port.armed = self.wakes.sockets.rearm(port.socket.as_fd(), token).is_ok();
             if !port.armed {
@@ -99,6 +108,8 @@ impl Ports {
             armed,
             poll_at: (!armed).then_some(now + REARM),
             polled_at: 0,
+            hasty_until: 0,
+            empty: 0,
             owing: VecDeque::new(),
         };
         self.ports[index] = Some(port);
@@ -135,7 +146,11 @@ const BATCHES: usize = 16;
 const FULL_BATCH: usize = 32;
 /// How often a port is looked at while packets come: on the grid of the delay class of 10 ms, so that one wake of the
 /// thread serves both.
-const POLL: Nanos = 2_500_000;
+pub(super) const POLL: Nanos = 2_500_000;
+/// The same while nothing but acknowledgements comes.
+const CALM_POLL: Nanos = 5_000_000;
+/// Looks that find nothing before the poller is asked to tell.
+const EMPTY_MOST: u32 = 4;
 /// When registering a socket failed it is tried again.
 const REARM: Nanos = 100_000_000;
 /// How long an answer may wait for data to travel with.

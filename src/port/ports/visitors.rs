@@ -126,7 +126,7 @@ impl Ports {
             .and_then(|group| self.gatherings.iter().flatten().find(|gathering| gathering.is(owner, group)));
         if let Some(gathering) = known {
             // One more link of a publisher that is here already.
-            max = if gathering.links.len() < LINKS_MOST { usize::MAX } else { 0 };
+            max = if gathering.links.len() < LINKS_MOST { usize::MAX } else { list.len() };
         } else if list.len() >= max && replace {
             self.make_room(list, &format!("{} takes its place", request.from), now);
         }

@@ -429,7 +429,6 @@ impl Stage {
                     source,
                     line: usize::MAX,
                     hurries: false,
-                    lossy_until: 0,
                     refreshes: Refreshes::default(),
                 })))
             }

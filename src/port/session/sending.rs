@@ -23,8 +23,6 @@ pub(in crate::port) struct Sending {
     pub(in crate::port) line: usize,
     /// Sends again at once: a loss was reported.
     pub(in crate::port) hurries: bool,
-    /// Losses were reported, and count as the path's nature until then.
-    pub(super) lossy_until: Nanos,
     pub(super) refreshes: Refreshes,
 }
 
@@ -126,12 +124,11 @@ impl Sending {
             Event::Quiet | Event::Acknowledged(_) => match packet.control {
                 Control::Nak(_) => {
                     self.hurries = true;
-                    self.lossy_until = now + LOSSY;
                     Reaction::Answer
                 }
                 // The peer measures the round trip by the answer, and waits for what it misses by the round trip:
                 // where packets get lost the answer does not wait for data to travel with.
-                Control::Ack(_) if now < self.lossy_until => Reaction::Answer,
+                Control::Ack(_) if self.sender.is_lossy(now) => Reaction::Answer,
                 Control::Ack(_) => Reaction::Owes,
                 _ => Reaction::None,
             },
@@ -198,7 +195,5 @@ impl Sending {
     }
 }
 
-/// How long after a loss the path counts as lossy.
-const LOSSY: Nanos = 10_000_000_000;
 /// Packets sent again in one turn of a session.
 const AGAIN_MOST: usize = 128;

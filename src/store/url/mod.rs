@@ -4,6 +4,7 @@
 mod address;
 mod options;
 mod rtmp;
+mod rtsp;
 mod srt;
 mod tls;
 
@@ -39,6 +40,7 @@ impl InputUrl {
             }
             "srt" => Ok(Self::Srt(srt::input(rest)?.into())),
             "rtmp" | "rtmps" => Ok(Self::Rtmp(rtmp::input(rest, scheme == "rtmps")?.into())),
+            "rtsp" | "rtsps" => Ok(Self::Rtsp(rtsp::input(rest, scheme == "rtsps")?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_INPUT])?;
                 let looped = options.choice("loop", &[("true", true), ("false", false)])?.unwrap_or(true);
@@ -52,7 +54,7 @@ impl InputUrl {
     pub fn udp_port(&self) -> Option<u16> {
         match self {
             Self::Udp(udp) | Self::Rtp(RtpInput { udp, .. }) => Some(udp.port),
-            Self::Srt(_) | Self::Rtmp(_) | Self::File(_) => None,
+            Self::Srt(_) | Self::Rtmp(_) | Self::Rtsp(_) | Self::File(_) => None,
         }
     }
 }
@@ -66,6 +68,7 @@ impl OutputUrl {
             "rtp" => Ok(Self::Rtp(udp_output(rest)?)),
             "srt" => Ok(Self::Srt(srt::output(rest)?.into())),
             "rtmp" | "rtmps" => Ok(Self::Rtmp(rtmp::output(rest, scheme == "rtmps")?.into())),
+            "rtsp" | "rtsps" => Ok(Self::Rtsp(rtsp::output(rest, scheme == "rtsps")?.into())),
             "file" => {
                 let (path, options) = split_path(rest, &[FILE_OUTPUT, FILTER])?;
                 let is_mp4 = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("mp4"));
@@ -99,6 +102,10 @@ impl OutputUrl {
                 SrtEnd::Listener(_) => Protocol::SrtListener,
             },
             Self::Rtmp(_) => Protocol::Rtmp,
+            Self::Rtsp(rtsp) => match rtsp.end.listen() {
+                Some(_) => Protocol::RtspListener,
+                None => Protocol::Rtsp,
+            },
             Self::File(_) => Protocol::File,
         }
     }
@@ -188,8 +195,8 @@ fn split_path(rest: &str, known: &[&[&str]]) -> Result<(PathBuf, Options), Field
     Ok((OsString::from_vec(bytes).into(), Options::parse(query, known, &[])?))
 }
 
-const SUPPORTED: &str = "udp://, rtp://, srt://, rtmp://, rtmps:// and file:";
-const LATER: [&str; 5] = ["rtsp", "rtsps", "v4l2", "http", "https"];
+const SUPPORTED: &str = "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:";
+const LATER: [&str; 3] = ["v4l2", "http", "https"];
 const SOCKET_INPUT: &[&str] = &["interface", "source", "rcvbuf", "stall_after"];
 const RTP_INPUT: &[&str] = &["reorder_ms"];
 const FILE_INPUT: &[&str] = &["loop"];
@@ -321,11 +328,11 @@ mod tests {
     #[test]
     fn refusals_say_what_is_expected() {
         for (text, part) in [
-            ("", "udp://, rtp://, srt://, rtmp://, rtmps:// and file:"),
-            ("239.1.1.1", "udp://, rtp://, srt://, rtmp://, rtmps:// and file:"),
+            ("", "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:"),
+            ("239.1.1.1", "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:"),
             (
-                "rtsp://h:1",
-                "rtsp:// is not supported yet; supported are udp://, rtp://, srt://, rtmp://, rtmps:// and file:",
+                "http://h:1",
+                "http:// is not supported yet; supported are udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://",
             ),
             ("gopher://h:1", "the scheme is not known; supported are udp://"),
             ("udp:h:1", "two slashes"),
@@ -382,7 +389,7 @@ mod tests {
             ("udp://:1", "to send to"),
             ("udp://0.0.0.0:1", "to send to"),
             ("udp://[::]:1", "to send to"),
-            ("rtsp://h/live", "rtsp:// is not supported yet"),
+            ("http://h/live", "http:// is not supported yet"),
             ("udp://h:1?ttl=0", "from 1 to 255"),
             ("udp://h:1?ttl=256", "from 1 to 255"),
             ("udp://h:1?ttl=-1", "from 1 to 255"),

@@ -51,7 +51,10 @@ pub fn adts_header(config: Config, access_unit: usize) -> Option<[u8; 7]> {
         // adts_buffer_fullness: variable rate, all ones
         | 0x1f;
     let [b2, b3, b4, b5] = low.to_be_bytes();
-    Some([0xff, 0xf1, b2, b3, b4, b5, 0xfc])
+    // ID says MPEG-2 wherever that knows the object type (all but LTP): stream_type 0x0f means ISO/IEC 13818-7, and MISB
+    // ST 1001 asks for it. Readers of MPEG-4 take it as well.
+    let id = if config.object_type == 4 { 0xf1 } else { 0xf9 };
+    Some([0xff, id, b2, b3, b4, b5, 0xfc])
 }
 
 #[cfg(test)]

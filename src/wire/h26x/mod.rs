@@ -10,6 +10,7 @@ mod sps265;
 
 pub use nal::{AnnexB, Kind, LengthPrefixed, Standard, annex_b, length_prefixed, put_length_prefixed};
 pub use parameter_sets::ParameterSets;
+pub(crate) use picture::RECOVERY_POINT;
 pub use picture::{Picture, Slice};
 pub use record::{Record, RecordError, avcc, hvcc};
 pub use sps264::Sps264;
@@ -26,4 +27,6 @@ pub struct Sequence {
     pub rate: Option<(u32, u32)>,
     /// How many pictures at most come before one in the stream and behind it on the screen; none = not told.
     pub reorder: Option<u8>,
+    /// A picture may be a field: two of them are one frame (H.264).
+    pub fields: bool,
 }

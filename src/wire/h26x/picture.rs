@@ -104,8 +104,8 @@ fn has_recovery_point(standard: Standard, unit: &[u8]) -> bool {
     walk().unwrap_or(false)
 }
 
-/// payload_type of the recovery point message, the same in both standards.
-const RECOVERY_POINT: u32 = 6;
+/// payload_type of the recovery point message, the same in H.264 (D.1.8) and H.265 (D.2.8).
+pub(crate) const RECOVERY_POINT: u32 = 6;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,21 @@
-//! RTP packets enter as the network delivered them, their payloads leave in the order of the sender. Holds a
+//! RTP packets enter as the network delivered them and leave in the order of the sender. Holds a
 //! bounded number of packets for a bounded time; never copies a packet that is in order.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::header::{Header, MP2T, parse};
+
+/// A packet in the order of the sender.
+#[derive(Debug, Clone, Copy)]
+pub struct InOrder<'a> {
+    /// Its header.
+    pub header: Header,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// Packets before it are missing, or its source began anew with it.
+    pub gap: bool,
+}
 
 /// The reorder window of one RTP input.
 ///
@@ -24,6 +35,10 @@ use super::header::{Header, MP2T, parse};
 pub struct Reorder {
     window: u64,
     max_packets: usize,
+    /// Payload types that are taken, one bit each.
+    types: u128,
+    /// The next packet that leaves has a gap before it.
+    gap: bool,
     source: Option<Source>,
     /// Place `i` belongs to sequence `next + i`. Empty, or the first is missing and the last is there.
     held: VecDeque<Option<Held>>,
@@ -49,7 +64,7 @@ pub struct Counters {
     pub ssrc_changes: u64,
     /// How often the sequence of the same SSRC began anew somewhere else.
     pub jumps: u64,
-    /// Packets with a payload type other than 33, ignored.
+    /// Packets with another payload type, ignored.
     pub foreign_types: u64,
     /// Datagrams that are not RTP.
     pub malformed: u64,
@@ -66,6 +81,7 @@ struct Source {
 
 #[derive(Debug)]
 struct Held {
+    header: Header,
     payload: Vec<u8>,
     arrived: u64,
 }
@@ -73,16 +89,22 @@ struct Held {
 /// The last packet from outside the current source: the next one decides.
 #[derive(Debug)]
 struct Candidate {
-    ssrc: u32,
-    next: u16,
+    header: Header,
     payload: Vec<u8>,
 }
 
 impl Reorder {
-    /// A window that waits `window` for a gap to close (0 = never) and holds at most `max_packets`
-    /// (0 to 1024).
+    /// A window for MP2T (payload type 33) that waits `window` for a gap to close (0 = never) and holds at most
+    /// `max_packets` (0 to 1024).
     pub fn new(window: Duration, max_packets: usize) -> Self {
+        Self::of_types(1 << MP2T, window, max_packets)
+    }
+
+    /// Like [`Self::new`] for other payload types: bit `n` of `types` takes those with number `n`.
+    pub fn of_types(types: u128, window: Duration, max_packets: usize) -> Self {
         Self {
+            types,
+            gap: false,
             window: window.as_nanos().try_into().unwrap_or(u64::MAX),
             max_packets: if window.is_zero() { 0 } else { max_packets.min(MAX_PACKETS) },
             source: None,
@@ -94,15 +116,15 @@ impl Reorder {
         }
     }
 
-    /// Takes one datagram that arrived at `now` (nanoseconds) and emits every payload that is due. A gap whose
+    /// Takes one datagram that arrived at `now` (nanoseconds) and emits every packet that is due. A gap whose
     /// time is up is given up after this packet had its chance to close it.
-    pub fn push(&mut self, packet: &[u8], now: u64, emit: &mut impl FnMut(&[u8])) {
+    pub fn push(&mut self, packet: &[u8], now: u64, emit: &mut impl FnMut(InOrder<'_>)) {
         self.take(packet, now, emit);
         self.expire(now, emit);
     }
 
     /// Gives up every gap whose time is up at `now` (nanoseconds) and emits what waited behind it.
-    pub fn expire(&mut self, now: u64, emit: &mut impl FnMut(&[u8])) {
+    pub fn expire(&mut self, now: u64, emit: &mut impl FnMut(InOrder<'_>)) {
         while self.deadline().is_some_and(|deadline| deadline <= now) {
             self.give_up(emit);
         }
@@ -118,12 +140,12 @@ impl Reorder {
         self.counters
     }
 
-    fn take(&mut self, packet: &[u8], now: u64, emit: &mut impl FnMut(&[u8])) {
+    fn take(&mut self, packet: &[u8], now: u64, emit: &mut impl FnMut(InOrder<'_>)) {
         let Ok((header, payload)) = parse(packet) else {
             self.counters.malformed += 1;
             return;
         };
-        if header.payload_type != MP2T {
+        if self.types >> header.payload_type & 1 == 0 {
             self.counters.foreign_types += 1;
             return;
         }
@@ -142,20 +164,19 @@ impl Reorder {
         } else {
             source.last_accepted = now;
             self.counters.discarded += u64::from(self.candidate.take().is_some());
-            self.accept(header.sequence, payload, now, emit);
+            self.accept(header, payload, now, emit);
         }
     }
 
     /// A packet of the current source that is expected now or soon.
-    fn accept(&mut self, sequence: u16, payload: &[u8], now: u64, emit: &mut impl FnMut(&[u8])) {
+    fn accept(&mut self, header: Header, payload: &[u8], now: u64, emit: &mut impl FnMut(InOrder<'_>)) {
         loop {
             let Some(source) = &mut self.source else { return };
-            let ahead = usize::from(sequence.wrapping_sub(source.next));
+            let ahead = usize::from(header.sequence.wrapping_sub(source.next));
             if ahead == 0 {
                 source.next = source.next.wrapping_add(1);
                 self.counters.reordered += u64::from(self.held.pop_front().is_some());
-                self.counters.delivered += 1;
-                emit(payload);
+                self.deliver(header, payload, emit);
                 return self.release(emit);
             }
             if let Some(Some(_)) = self.held.get(ahead) {
@@ -163,11 +184,12 @@ impl Reorder {
                 return;
             }
             if ahead <= self.max_packets && self.held_bytes + payload.len() <= MAX_BYTES {
-                return self.hold(ahead, Held { payload: payload.to_vec(), arrived: now });
+                return self.hold(ahead, Held { header, payload: payload.to_vec(), arrived: now });
             }
             if self.held.is_empty() {
                 self.counters.lost += ahead as u64;
-                source.next = sequence;
+                self.gap = true;
+                source.next = header.sequence;
             } else {
                 self.give_up(emit);
             }
@@ -190,10 +212,11 @@ impl Reorder {
     }
 
     /// Counts the gap in front as lost and emits what waited behind it, up to the next gap.
-    fn give_up(&mut self, emit: &mut impl FnMut(&[u8])) {
+    fn give_up(&mut self, emit: &mut impl FnMut(InOrder<'_>)) {
         let missing = self.held.iter().take_while(|slot| slot.is_none()).count();
         self.held.drain(..missing);
         self.counters.lost += missing as u64;
+        self.gap |= missing > 0;
         if let Some(source) = &mut self.source {
             // At most 1024 places are held.
             source.next = source.next.wrapping_add(missing as u16);
@@ -202,12 +225,10 @@ impl Reorder {
     }
 
     /// Emits what is held up to the next gap.
-    fn release(&mut self, emit: &mut impl FnMut(&[u8])) {
-        while let Some(Some(packet)) = self.held.front() {
-            emit(&packet.payload);
+    fn release(&mut self, emit: &mut impl FnMut(InOrder<'_>)) {
+        while let Some(Some(packet)) = self.held.pop_front_if(|slot| slot.is_some()) {
             self.held_bytes -= packet.payload.len();
-            self.counters.delivered += 1;
-            self.held.pop_front();
+            self.deliver(packet.header, &packet.payload, emit);
             if let Some(source) = &mut self.source {
                 source.next = source.next.wrapping_add(1);
             }
@@ -216,13 +237,18 @@ impl Reorder {
     }
 
     /// A packet that does not belong to the current source or its sequence.
-    fn weigh(&mut self, header: &Header, payload: &[u8], now: u64, emit: &mut impl FnMut(&[u8])) {
+    fn weigh(&mut self, header: &Header, payload: &[u8], now: u64, emit: &mut impl FnMut(InOrder<'_>)) {
         let next = header.sequence.wrapping_add(1);
         let first = match self.candidate.take() {
-            Some(first) if first.ssrc == header.ssrc && first.next == header.sequence => first,
+            Some(first)
+                if first.header.ssrc == header.ssrc
+                    && first.header.sequence.wrapping_add(1) == header.sequence =>
+            {
+                first
+            }
             other => {
                 self.counters.discarded += u64::from(other.is_some());
-                self.candidate = Some(Candidate { ssrc: header.ssrc, next, payload: payload.to_vec() });
+                self.candidate = Some(Candidate { header: *header, payload: payload.to_vec() });
                 return;
             }
         };
@@ -234,9 +260,14 @@ impl Reorder {
             Some(old) if old.ssrc == header.ssrc => self.counters.jumps += 1,
             _ => self.counters.ssrc_changes += 1,
         }
-        self.counters.delivered += 2;
-        emit(&first.payload);
-        emit(payload);
+        self.gap = true;
+        self.deliver(first.header, &first.payload, emit);
+        self.deliver(*header, payload, emit);
+    }
+
+    fn deliver(&mut self, header: Header, payload: &[u8], emit: &mut impl FnMut(InOrder<'_>)) {
+        self.counters.delivered += 1;
+        emit(InOrder { header, payload, gap: std::mem::take(&mut self.gap) });
     }
 }
 
@@ -282,14 +313,16 @@ mod tests {
 
         fn push(&mut self, ssrc: u32, sequence: u16, ms: u64) {
             let out = &mut self.out;
-            self.reorder.push(&packet(ssrc, sequence), ms * MS, &mut |p: &[u8]| {
-                out.push(u16::from_be_bytes([p[0], p[1]]));
+            self.reorder.push(&packet(ssrc, sequence), ms * MS, &mut |p: InOrder<'_>| {
+                out.push(u16::from_be_bytes([p.payload[0], p.payload[1]]));
             });
         }
 
         fn expire(&mut self, ms: u64) {
             let out = &mut self.out;
-            self.reorder.expire(ms * MS, &mut |p: &[u8]| out.push(u16::from_be_bytes([p[0], p[1]])));
+            self.reorder.expire(ms * MS, &mut |p: InOrder<'_>| {
+                out.push(u16::from_be_bytes([p.payload[0], p.payload[1]]));
+            });
         }
 
         fn take(&mut self) -> Vec<u16> {
@@ -303,7 +336,7 @@ mod tests {
         for sequence in [65534, 65535, 0, 1] {
             let bytes = packet(1, sequence);
             let mut seen = None;
-            reorder.push(&bytes, 0, &mut |p: &[u8]| seen = Some(p.as_ptr()));
+            reorder.push(&bytes, 0, &mut |p: InOrder<'_>| seen = Some(p.payload.as_ptr()));
             assert_eq!(seen, Some(bytes[HEADER..].as_ptr()));
         }
         assert_eq!(reorder.counters(), Counters { delivered: 4, ..Counters::default() });
@@ -365,7 +398,7 @@ mod tests {
         let big = |sequence| [packet(1, sequence), vec![0; 60_000]].concat();
         let mut left = 0;
         for sequence in (0..80).map(|i| 2 * i) {
-            reorder.push(&big(sequence), 0, &mut |_: &[u8]| left += 1);
+            reorder.push(&big(sequence), 0, &mut |_: InOrder<'_>| left += 1);
             assert!(reorder.held_bytes <= MAX_BYTES);
         }
         assert_eq!(left + MAX_BYTES / 60_002, 80);
@@ -413,8 +446,8 @@ mod tests {
         assert_eq!(b.reorder.counters(), want);
         let mut other = packet(1, 100);
         other[1] = 96;
-        b.reorder.push(&other, 0, &mut |_: &[u8]| panic!("a foreign type left"));
-        b.reorder.push(&other[..5], 0, &mut |_: &[u8]| panic!("half a header left"));
+        b.reorder.push(&other, 0, &mut |_: InOrder<'_>| panic!("a foreign type left"));
+        b.reorder.push(&other[..5], 0, &mut |_: InOrder<'_>| panic!("half a header left"));
         assert_eq!((b.reorder.counters().foreign_types, b.reorder.counters().malformed), (1, 1));
     }
 
@@ -437,10 +470,10 @@ mod tests {
             }
             bytes.truncate(bytes.len() - next(4) as usize);
             pushed += u64::from(parse(&bytes).is_ok());
-            reorder.push(&bytes, i * MS, &mut |_: &[u8]| left += 1);
+            reorder.push(&bytes, i * MS, &mut |_: InOrder<'_>| left += 1);
             assert!(reorder.held.len() <= 65 && reorder.deadline().is_none_or(|d| d > i * MS));
         }
-        reorder.expire(u64::MAX, &mut |_: &[u8]| left += 1);
+        reorder.expire(u64::MAX, &mut |_: InOrder<'_>| left += 1);
         let c = reorder.counters();
         assert_eq!(c.delivered, left);
         let pending = u64::from(reorder.candidate.is_some());

@@ -78,6 +78,8 @@ pub struct Sender {
     timeout: Timeout,
     repeats_reports: bool,
     disorder: Disorder,
+    /// When a loss was last reported.
+    lost_at: Option<Nanos>,
     /// For a link of a connection group, whose positions say which number a packet has: the index of the first
     /// packet that it sent since it last began to carry the stream.
     begun: Option<u64>,
@@ -132,6 +134,7 @@ impl Sender {
             timeout: Timeout::new(now),
             repeats_reports: config.peer_repeats_reports,
             disorder: Disorder::default(),
+            lost_at: None,
             begun: None,
             awaits: now,
             stats: SenderStats::default(),
@@ -343,6 +346,17 @@ impl Sender {
         self.disorder.score >= DISORDERED
     }
 
+    /// Whether packets get lost on the path: a loss was reported lately.
+    pub fn is_lossy(&self, now: Nanos) -> bool {
+        self.lost_at.is_some_and(|at| now < at.saturating_add(LOSSY))
+    }
+
+    /// Whether packets are to leave as soon as may be rather than in batches: the path changes their order, or it
+    /// loses some and the peer's latency has room for a few round trips only.
+    pub fn wants_haste(&self, now: Nanos) -> bool {
+        self.is_disordered() || self.is_lossy(now) && self.latency < 4 * self.rtt.smoothed()
+    }
+
     /// Packets sent that are neither acknowledged nor too old.
     #[inline]
     pub fn in_flight(&self) -> u64 {
@@ -516,6 +530,7 @@ impl Sender {
             return;
         }
         self.stats.naks += 1;
+        self.lost_at = Some(now);
         let hold = self.hold();
         for (first, last) in losses.ranges() {
             let Some(last) = self.index(last).filter(|&last| last >= self.acked) else { continue };
@@ -655,6 +670,8 @@ const PROBES: u32 = 3;
 const PINNED: u64 = 1 << 31;
 const RUNS_MOST: usize = 64;
 const HOPELESS_MOST: usize = 64;
+/// How long after a report the path counts as lossy.
+const LOSSY: Nanos = 10_000 * MS;
 const DISORDERED: u32 = 24;
 /// Ten seconds until it is forgotten.
 const DISORDER_MOST: u32 = 100 + DISORDERED;

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::psi::{Stream, descriptors};
+use crate::wire::h26x::{self, RECOVERY_POINT, Standard};
 
 /// What an elementary stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -224,34 +225,30 @@ impl PictureScan {
     /// What the first byte behind a start code says. A picture parameter set alone is no sign: some encoders send
     /// one with each picture.
     fn unit(&self, byte: u8) -> Result<State, Verdict> {
-        match self.syntax {
-            Syntax::H264 => match byte & 0x1f {
-                // coded slice of an IDR picture; sequence parameter set
-                5 | 7 => Err(Verdict::RandomAccess),
-                1..=4 => Err(Verdict::Dependent),
-                6 => Ok(State::SeiType(0)),
-                _ => Ok(State::Seek),
-            },
-            Syntax::H265 => match byte >> 1 & 0x3f {
-                // intra random access point; video and sequence parameter sets
-                16..=23 | 32 | 33 => Err(Verdict::RandomAccess),
-                0..=31 => Err(Verdict::Dependent),
-                39 => Ok(State::Header),
-                _ => Ok(State::Seek),
-            },
-            Syntax::Mpeg2 => match byte {
-                // sequence header; group of pictures
-                0xb3 | 0xb8 => Err(Verdict::RandomAccess),
-                0x00 => Err(Verdict::Dependent),
-                _ => Ok(State::Seek),
-            },
-            Syntax::Opaque => Err(Verdict::RandomAccess),
+        let standard = match self.syntax {
+            Syntax::H264 => Standard::H264,
+            Syntax::H265 => Standard::H265,
+            Syntax::Mpeg2 => {
+                return match byte {
+                    // sequence header; group of pictures
+                    0xb3 | 0xb8 => Err(Verdict::RandomAccess),
+                    0x00 => Err(Verdict::Dependent),
+                    _ => Ok(State::Seek),
+                };
+            }
+            Syntax::Opaque => return Err(Verdict::RandomAccess),
+        };
+        match (standard.kind(byte), standard) {
+            (h26x::Kind::KeySlice | h26x::Kind::Sps | h26x::Kind::Vps, _) => Err(Verdict::RandomAccess),
+            (h26x::Kind::Slice, _) => Err(Verdict::Dependent),
+            (h26x::Kind::Sei, Standard::H264) => Ok(State::SeiType(0)),
+            (h26x::Kind::Sei, Standard::H265) => Ok(State::Header),
+            // reserved for slices: as good as one (H.265, table 7-1)
+            (h26x::Kind::Other, Standard::H265) if standard.unit_type(byte) < 32 => Err(Verdict::Dependent),
+            _ => Ok(State::Seek),
         }
     }
 }
-
-/// payload_type of the recovery point message, the same in H.264 (D.1.8) and H.265 (D.2.8).
-const RECOVERY_POINT: u32 = 6;
 
 #[cfg(test)]
 mod tests {

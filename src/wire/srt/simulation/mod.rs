@@ -268,7 +268,7 @@ impl Transmit for Ours {
                 self.sender.handle(&packet.control, now);
             }
         }
-        let slots = if self.sender.is_disordered() { 1 } else { self.slots };
+        let slots = if self.sender.wants_haste(now) { 1 } else { self.slots };
         if self.turns.is_multiple_of(slots) {
             self.cursor = self.cursor.max(ring.first);
             while let Some(arrival) = ring.arrival(self.cursor) {

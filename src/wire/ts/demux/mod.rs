@@ -367,3 +367,6 @@ const STREAMS_MOST: usize = 64;
 /// PATs after which another program than the first will do: at least a second.
 const PATIENCE: u32 = 10;
 const HELD_MOST: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests;

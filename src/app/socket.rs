@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use crate::net::ByteStream;
+
 /// One connection.
 pub(super) enum Socket {
     /// Not encrypted.
@@ -18,6 +20,15 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// Takes it off its runtime.
+    pub(super) fn into_bytes(self) -> io::Result<ByteStream> {
+        match self {
+            Self::Plain(socket) => ByteStream::from_tokio(socket),
+            Self::Client(tls) => ByteStream::from_client(*tls),
+            Self::Server(tls) => ByteStream::from_server(*tls),
+        }
+    }
+
     /// Reads what there is; 0 = the end.
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

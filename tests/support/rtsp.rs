@@ -1,0 +1,92 @@
+//! RTSP peers: gst-rtsp-server, and readers of all kinds.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{clip, free_port, skipped};
+
+/// gst-rtsp-server, which plays and records; see `rtsp_server.py`.
+pub(crate) struct GstServer {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl GstServer {
+    /// `None`, and the test is skipped, where it is not installed.
+    pub(crate) fn start(digest: bool) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = free_port();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/rtsp_server.py");
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(script).arg(port.to_string()).arg(clip()).arg(folder.path());
+        command.args(digest.then_some("digest"));
+        let quiet = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
+        let mut child = quiet.spawn().ok()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
+        if line.trim() != "up" {
+            drop(child.kill());
+            drop(child.wait());
+            skipped("gst-rtsp-server with its Python bindings is not installed (gir1.2-gst-rtsp-server-1.0)");
+            return None;
+        }
+        Some(Self { child, port, folder })
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("rtsp://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// With a user and its password.
+    pub(crate) fn url_of(&self, userinfo: &str, path: &str) -> String {
+        format!("rtsp://{userinfo}@127.0.0.1:{}/{path}", self.port)
+    }
+
+    pub(crate) fn recorded(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn size(&self, name: &str) -> u64 {
+        std::fs::metadata(self.recorded(name)).map_or(0, |file| file.len())
+    }
+}
+
+impl Drop for GstServer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// ffmpeg that reads for so many seconds into a file: pictures as an elementary stream where `sound` is false, both in
+/// Matroska else. What it says is returned.
+pub(crate) fn ffmpeg_reads(url: &str, transport: &str, seconds: u32, into: &Path) -> String {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-y"])
+        .args(over(transport))
+        .args(["-i", url])
+        .args(["-t", &seconds.to_string(), "-map", "0:v:0", "-c", "copy", "-f", "h264"])
+        .arg(into)
+        .stdin(Stdio::null())
+        .output()
+        .expect("ffmpeg");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// `any` = as ffmpeg does it by itself: datagrams first.
+fn over(transport: &str) -> Vec<&str> {
+    if transport == "any" { vec![] } else { vec!["-rtsp_transport", transport] }
+}
+
+/// ffmpeg that publishes the clip once, in real time.
+pub(crate) fn ffmpeg_publishes(url: &str, transport: &str) -> Command {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-re", "-i"]).arg(clip());
+    ffmpeg.args(["-c", "copy", "-f", "rtsp"]).args(over(transport)).arg(url);
+    ffmpeg.stdin(Stdio::null());
+    ffmpeg
+}
