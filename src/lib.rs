@@ -19,10 +19,10 @@
 //! |---|---|
 //! | [`net`] | sockets: batched UDP (recvmmsg, sendmmsg × GSO, GRO), multicast, routes; the home of `unsafe` |
 //! | [`wire`] | sans-IO protocols: bytes and time in, bytes and events out |
-//! | [`media`] | what travels: a datagram of transport packets and its time |
+//! | [`media`] | what travels: datagrams of transport packets, access units of tracks, and their timeline |
 //! | [`ingest`] | one driver per kind of source; writes to the hub |
 //! | [`hub`] | lanes, cursors, the shard loop: the only meeting place of ingest and egress |
-//! | [`mux`] | makes derived lanes: one per distinct filter |
+//! | [`mux`] | makes derived lanes, one per distinct filter; frames of transport streams, and back |
 //! | [`egress`] | one driver per kind of output; reads from the hub |
 //! | [`port`] | SRT sessions that share UDP sockets: they read lanes and feed streams |
 //! | [`supervise`] | keeps one input or output alive; knows no protocol |

@@ -35,6 +35,34 @@ fn damaged_streams_break_no_decoder() {
 }
 
 #[test]
+fn damaged_streams_break_no_demuxer() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let root = env!("CARGO_MANIFEST_DIR");
+    let clips =
+        ["ts/h264_sync.ts", "ts/h265_async.ts", "clips/h264_bframes_aac.ts", "clips/h264_refresh_latm.ts"];
+    let more = ["clips/h264_opus.ts", "clips/h264_ac3.ts", "clips/h264_fields_mp3.ts"];
+    let files = clips.iter().chain(&more).map(|name| fs::read(format!("{root}/testdata/{name}")));
+    let files: Vec<Vec<u8>> = files.collect::<Result<_, _>>().expect("test streams");
+    for round in 0..ROUNDS / 10 {
+        let file = &files[round % files.len()];
+        let packets = random.below(200) + 1;
+        let start = random.below(file.len() / 188 - packets) * 188;
+        let mut stream = file[start..start + packets * 188].to_vec();
+        stream.splice(..0, file[..188 * 5].iter().copied());
+        for _ in 0..random.below(20) {
+            random.damage(&mut stream);
+        }
+        let mode = random.below(256) as u8;
+        entries::media::demuxer(&[&[mode], stream.as_slice()].concat());
+        let from = random.below(stream.len());
+        entries::media::h26x(&stream[from..]);
+        entries::media::sound(&stream[from..]);
+        entries::media::metadata(&stream[from..]);
+        entries::media::muxer(&stream[from..]);
+    }
+}
+
+#[test]
 fn damaged_rtp_breaks_no_order() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..ROUNDS / 10 {

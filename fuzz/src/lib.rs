@@ -3,6 +3,7 @@
 
 pub mod cot;
 pub mod klv;
+pub mod media;
 pub mod rewrite;
 pub mod rtmp;
 pub mod rtp;

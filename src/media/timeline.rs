@@ -226,6 +226,8 @@ pub struct DecodingTimes {
     depth: usize,
     /// The source told the depth.
     told: bool,
+    /// Pictures so far, up to those after which the source is no longer believed.
+    count: u8,
     frame: Ticks,
     /// Presentation times that are no decoding times yet, at most `depth` between two pictures.
     waiting: BTreeSet<Ticks>,
@@ -239,6 +241,7 @@ impl DecodingTimes {
         Self {
             depth: usize::from(depth.unwrap_or(0).min(DEEPEST)),
             told: depth.is_some(),
+            count: 0,
             frame: FRAME,
             waiting: BTreeSet::new(),
             last: None,
@@ -257,6 +260,7 @@ impl DecodingTimes {
     /// The times of the next picture. Its presentation time is changed only if it would be before its decoding time:
     /// the depth that was told is too small, or pictures are missing in front of the first one.
     pub fn push(&mut self, pts: Ticks) -> Stamps {
+        self.count = self.count.saturating_add(1);
         let Some(last) = self.last else {
             self.waiting.insert(pts);
             let dts = pts.saturating_sub(self.depth as Ticks * self.frame);
@@ -267,8 +271,9 @@ impl DecodingTimes {
             return Stamps { pts, dts };
         };
         if pts <= last {
-            // It should have been decoded before: from now on there is room for one more.
-            if !self.told {
+            // It should have been decoded before: from now on there is room for one more. At the start of what a source
+            // told rightly, pictures are missing that were to be shown before the first one.
+            if !self.told || self.count >= BELIEVED {
                 self.depth = (self.depth + 1).min(DEEPEST.into());
             }
             self.waiting.insert(pts);
@@ -315,6 +320,8 @@ const BACK_PRESENTED: Ticks = 2 * TICKS_PER_SECOND;
 const TRACKS: usize = 64;
 /// Most pictures out of order (H.264, A.3.1: MaxDpbFrames).
 const DEEPEST: u8 = 16;
+/// Pictures after which one that is out of order proves that the depth told is too small.
+const BELIEVED: u8 = 32;
 /// Between pictures, while nobody says more: 1/30 s.
 const FRAME: Ticks = TICKS_PER_SECOND / 30;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mp4_atom::{
-    Atom, Audio, Avc3, Avcc, Codec as Entry, Decode, Dinf, Dops, Dref, Encode, Esds, Ftyp, Hdlr, Hev1, Hvcc,
-    Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Opus, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd,
-    Traf, Trak, Trex, Trun, TrunEntry, TrunSamples, Url, Visual, Vmhd, esds,
+    Atom, Audio, Avc3, Avcc, Codec as Entry, Dinf, Dops, Dref, Encode, Esds, Ftyp, Hdlr, Hev1, Hvcc, Mdhd,
+    Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Opus, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf,
+    Trak, Trex, Trun, TrunEntry, TrunSamples, Url, Visual, Vmhd, esds,
 };
 
 use super::Maker;
@@ -272,7 +272,6 @@ fn trak(id: u32, track: &Track, entry: Entry, (width, height): (u16, u16)) -> Tr
                 },
                 ..Minf::default()
             },
-            ..Mdia::default()
         },
         ..Trak::default()
     }

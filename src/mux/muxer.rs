@@ -143,9 +143,8 @@ impl Muxer {
         };
         let media = frame.track().is_some_and(|track| track.codec.kind() != Kind::Metadata);
         let time = self.clock.follow(frame.dts, frame.arrival, media);
-        self.counters.late +=
-            u64::from(media && self.multiplexer.clock().is_some_and(|c| c > frame.dts * PER_TICK));
-        self.counters.frames += 1;
+        let late =
+            media && self.multiplexer.clock().is_some_and(|clock| clock > frame.dts.saturating_mul(PER_TICK));
 
         let setup = frame.track().map_or(&Setup::Unknown, |track| &track.setup);
         let mut parts: Vec<&[u8]> = Vec::new();
@@ -157,7 +156,10 @@ impl Muxer {
                     self.scratch.extend_from_slice(&header);
                     parts.extend([self.scratch.as_slice(), &frame.data]);
                 }
-                None => self.counters.refused += 1,
+                None => {
+                    self.counters.refused += 1;
+                    return;
+                }
             },
             Form::Opus => {
                 opus::put_header(frame.data.len(), &mut self.scratch);
@@ -181,6 +183,8 @@ impl Muxer {
             aligned: true,
             parts: &[],
         };
+        self.counters.frames += 1;
+        self.counters.late += u64::from(late);
         let mut emit = stamp(&mut self.waiting, frame.arrival, sink);
         // Only pictures may leave the length of their packet open: the rest goes on in further packets.
         let whole: usize = parts.iter().map(|part| part.len()).sum();
@@ -350,7 +354,7 @@ impl Pace {
     fn follow(&mut self, dts: Ticks, arrival: Nanos, media: bool) -> i64 {
         let Some((lead, _)) = self.lead else {
             self.lead = Some((dts, arrival));
-            return (dts - self.behind) * PER_TICK;
+            return dts.saturating_sub(self.behind).saturating_mul(PER_TICK);
         };
         if media {
             let apart = lead.saturating_sub(dts).saturating_add(SLACK);
@@ -453,3 +457,6 @@ const HELD: Nanos = 10_000_000;
 const SLACK: Ticks = TICKS_PER_SECOND / 20;
 /// Tracks that are further apart are not waited for.
 const APART: Ticks = 3 * TICKS_PER_SECOND;
+
+#[cfg(test)]
+mod tests;

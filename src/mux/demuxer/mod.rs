@@ -6,7 +6,7 @@ mod video;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use self::sound::Sound;
 use self::video::Video;
@@ -310,6 +310,18 @@ fn read_klv(
     counters.foreign += klv.counters().foreign - foreign;
 }
 
+/// Makes room for a frame of this many bytes. Small frames share blocks, so that most need no allocation.
+fn make_room(room: &mut BytesMut, length: usize) {
+    if room.capacity() - room.len() >= length {
+        return;
+    }
+    if room.is_empty() {
+        *room = BytesMut::with_capacity(length.max(BLOCK));
+    } else {
+        room.reserve(length);
+    }
+}
+
 impl Content {
     /// None for a stream that is not known here.
     fn new(stream: &Elementary) -> Option<Self> {
@@ -353,3 +365,5 @@ impl Content {
 
 /// KLV units that wait for a first time stamp.
 const UNTIMED: usize = 64;
+/// Frames that are smaller share blocks of this size.
+const BLOCK: usize = 64 << 10;

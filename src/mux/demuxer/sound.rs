@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{DemuxerCounters, Unit};
+use super::{DemuxerCounters, Unit, make_room};
 use crate::media::{AudioFormat, Codec, Nanos, Setup, Stamps, TICKS_PER_SECOND, Ticks, Timeline, TrackId};
 use crate::wire::aac::{Adts, Config, Latm};
 use crate::wire::audio::{Splitter, Syntax, opus};
@@ -94,6 +94,7 @@ impl Sound {
             let own = if carried { None } else { stamp.take() };
             match clock.place(own, (samples, rate), pes.pid, arrival, timeline) {
                 Some(stamps) => {
+                    make_room(room, data.len());
                     room.extend_from_slice(data);
                     units.push(Unit { data: room.split().freeze(), stamps, random_access: true });
                 }

@@ -27,4 +27,6 @@ pub struct Sequence {
     pub rate: Option<(u32, u32)>,
     /// How many pictures at most come before one in the stream and behind it on the screen; none = not told.
     pub reorder: Option<u8>,
+    /// A picture may be a field: two of them are one frame (H.264).
+    pub fields: bool,
 }

@@ -130,6 +130,7 @@ impl Sps264 {
         };
         self.sequence.width = side(columns, 1, [left, right], x)?;
         self.sequence.height = side(rows, fields, [top, bottom], y * fields)?;
+        self.sequence.fields = !self.frames_only;
         Some(())
     }
 
