@@ -38,9 +38,7 @@ fn ffmpeg_reads_every_picture_from_a_random_access_point_on() {
         assert_eq!(complaints(&file), "", "decoding what ffmpeg read over {transport}");
         assert_run("pictures", &pictures(&file), &pictures(&clip()), 4 * 25);
     }
-    engine.wait(&output, "the readers to be gone", |output| {
-        output["sessions"] == 0 || output["state"] != "Live"
-    });
+    engine.wait(&output, "the readers to be gone", |output| output["stats"]["sessions"] == 0);
 }
 
 #[test]
