@@ -140,7 +140,7 @@ fn nothing_to_say_is_a_failure_with_a_reason() {
     for (arguments, reason) in [
         (vec![text.to_str().expect("UTF-8")], "no transport packet was found in 19000 bytes"),
         (vec!["missing.ts"], "missing.ts: cannot be read: No such file"),
-        (vec!["rtsp://127.0.0.1:5000"], "not supported yet"),
+        (vec!["http://127.0.0.1:5000"], "not supported yet"),
         (vec!["udp://127.0.0.1"], "a port from 1 to 65535"),
         (vec!["udp://192.0.2.1:5000"], "cannot bind to 192.0.2.1:5000"),
         (vec!["--seconds", "1", &silent], "nothing was received in 1 s"),

@@ -669,7 +669,7 @@ mod tests {
 
         let refused = store.create_input(input("a"), at(2)).unwrap_err();
         assert_eq!(refused, conflict("Input with name 'a' already exists"));
-        let draft = InputDraft { name: " ".into(), url: Some("rtsp://h:1".into()), udp_port: Some(1) };
+        let draft = InputDraft { name: " ".into(), url: Some("http://h:1".into()), udp_port: Some(1) };
         let names = ["name", "url", "udp_port", "udp_port"].map(String::from);
         let refused = fields(store.create_input(draft, at(2)).unwrap_err());
         assert_eq!(refused.into_iter().map(|(field, _)| field).collect::<Vec<_>>(), names);
@@ -716,8 +716,8 @@ mod tests {
             ("rtp", "must start with rtp://"),
             ("srt_listener", "must start with srt:// and have mode=listener"),
             (
-                "rtsp",
-                "rtsp is not supported yet; supported are srt_caller, srt_listener, rtmp, udp, rtp, file, srt_rendezvous",
+                "cot_tcp",
+                "cot_tcp is not supported yet; supported are srt_caller, srt_listener, rtmp, udp, rtsp, rtp, file, rtsp_listener, srt_rendezvous",
             ),
             ("Udp", "'srt_caller', "),
         ] {

@@ -84,8 +84,15 @@ fn over(transport: &str) -> Vec<&str> {
 
 /// ffmpeg that publishes the clip once, in real time.
 pub(crate) fn ffmpeg_publishes(url: &str, transport: &str) -> Command {
+    // Of a transport stream it does not know what its SDP has to say of the sound.
+    let known = clip().with_extension("mp4");
+    if !known.exists() {
+        let mut remux = Command::new("ffmpeg");
+        remux.args(["-v", "error", "-y", "-i"]).arg(clip()).args(["-c", "copy"]).arg(&known);
+        assert!(remux.stdin(Stdio::null()).status().expect("ffmpeg").success());
+    }
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-v", "error", "-re", "-i"]).arg(clip());
+    ffmpeg.args(["-v", "error", "-re", "-i"]).arg(known);
     ffmpeg.args(["-c", "copy", "-f", "rtsp"]).args(over(transport)).arg(url);
     ffmpeg.stdin(Stdio::null());
     ffmpeg

@@ -72,11 +72,10 @@ add(
     "/av",
     f"{source} d. ! queue ! {picture} name=pay0  d. ! queue ! aacparse ! rtpmp4gpay name=pay1 pt=97",
 )
-test = "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=25/1 ! x264enc speed-preset=ultrafast tune=zerolatency key-int-max=25"
 klv = 'appsrc name=klvsrc is-live=true do-timestamp=true format=time caps="meta/x-klv,parsed=true" ! rtpklvpay name=pay1 pt=98'
-add("/klv", f"{test} ! {picture} name=pay0 {klv}")
+add("/klv", f"{source} d. ! queue ! {picture} name=pay0 {klv}")
 add("/mp2t", f"filesrc location={clip} ! tsparse set-timestamps=true ! rtpmp2tpay name=pay0 pt=33")
-add("/group", f"{test} ! {picture} name=pay0", group=True)
+add("/group", f"{source} d. ! queue ! {picture} name=pay0", group=True)
 add(
     "/rec",
     "rtph264depay name=depay0 ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au"
