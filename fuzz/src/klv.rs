@@ -92,8 +92,21 @@ fn look(bytes: &[u8]) {
     assert!(packet.issues.iter().all(|issue| !issue.to_string().contains('\n')));
     if let Ok(written) = write_packet(packet.label, &packet.set) {
         let again = Packet::read(&written);
-        if let Ok(once_more) = write_packet(again.label, &again.set) {
-            assert_eq!(written, once_more, "what was written once is written the same again");
+        let tags = |packet: &Packet<'_>| {
+            packet
+                .set
+                .items
+                .iter()
+                .map(|item| item.tag)
+                .filter(|&tag| tag > 1 && tag != 21)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(tags(&packet), tags(&again), "no item is lost or made");
+        // text of zero bytes may be taken for another encoding; what has nothing wrong with it is written as it came
+        if again.issues.is_empty()
+            && let Ok(once_more) = write_packet(again.label, &again.set)
+        {
+            assert_eq!(written, once_more);
         }
     }
     let mut judge = AzimuthJudge::default();
