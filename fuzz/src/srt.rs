@@ -199,8 +199,8 @@ pub fn group(data: &[u8]) {
                 link.handle_data(header, payload, now, |_, _, payload| Some(payload.len()));
             }
             Ok(Packet::Control(packet)) => {
-                drop(link.handle(&packet, now));
-                drop(sender.handle(&packet.control, now));
+                link.handle(&packet, now);
+                sender.handle(&packet.control, now);
             }
             Err(_) => {}
         }
