@@ -792,9 +792,9 @@ const CROWDS: usize = 5;
 const CROWD: usize = 100;
 const DIAL_MS: usize = 2000;
 
-/// Types of control packets, with their subtypes.
 /// Bit R of a data packet's second word (draft-sharabayko-srt-01, 3.1).
 const REPEAT: u32 = 1 << 26;
+/// Types of control packets, with their subtypes.
 const ACK: u32 = 2 << 16;
 const NAK: u32 = 3 << 16;
 const KEEP_ALIVE: u32 = 1 << 16;
