@@ -96,7 +96,8 @@ impl Visitor {
         let question = handshake(5, field, CONCLUSION, self.id, self.cookie(), blocks);
         let answer = wait_for("an answer to a conclusion", || {
             self.send(&question);
-            self.answer()
+            // An answer to an earlier question may come late.
+            self.answer().filter(|answer| word(answer, KIND) != INDUCTION)
         });
         match word(&answer, KIND) {
             CONCLUSION => Ok(word(&answer, SOCKET)),
@@ -129,11 +130,15 @@ impl Reader {
                 self.ended |= length >= 16 && word(&buffer, 0) == 1 << 31 | SHUTDOWN;
                 continue;
             }
+            any = true;
+            // Sent again because a busy machine acknowledged late.
+            if word(&buffer, 1) & REPEAT != 0 {
+                continue;
+            }
             let sequence = word(&buffer, 0);
             self.astray += u64::from(sequence != self.next);
             self.next = sequence + 1;
             self.packets += 1;
-            any = true;
         }
         if any {
             self.acks += 1;
@@ -787,6 +792,8 @@ const CROWDS: usize = 5;
 const CROWD: usize = 100;
 const DIAL_MS: usize = 2000;
 
+/// Bit R of a data packet's second word (draft-sharabayko-srt-01, 3.1).
+const REPEAT: u32 = 1 << 26;
 /// Types of control packets, with their subtypes.
 const ACK: u32 = 2 << 16;
 const NAK: u32 = 3 << 16;

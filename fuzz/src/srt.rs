@@ -199,8 +199,8 @@ pub fn group(data: &[u8]) {
                 link.handle_data(header, payload, now, |_, _, payload| Some(payload.len()));
             }
             Ok(Packet::Control(packet)) => {
-                let _ = link.handle(&packet, now);
-                let _ = sender.handle(&packet.control, now);
+                link.handle(&packet, now);
+                sender.handle(&packet.control, now);
             }
             Err(_) => {}
         }

@@ -1,6 +1,9 @@
 //! Positions of a ring enter, the headers to send their payload with leave; acknowledgements and loss reports
 //! enter, what to send again leaves. Never holds payload.
 
+mod disorder;
+mod link_of_group;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use super::{
     Ack, Bandwidth, Boundary, Control, ControlPacket, DataHeader, Event, HEADER, KeyFlag, Link, Losses,
     MESSAGE_MOST, Nanos, Rtt, SenderStats, Seq, SocketId,
 };
+
+use disorder::Disorder;
 
 /// What the handshake agreed on for the direction of sending.
 #[derive(Debug, Clone)]
@@ -139,60 +144,6 @@ impl Sender {
             awaits: now,
             stats: SenderStats::default(),
         }
-    }
-
-    /// Makes this the sender of a link of a connection group, in which the packet at `position` has the number
-    /// `sequence` on every link, before it has sent anything. What is skipped is a hole on the wire from now on, for
-    /// another link may fill it.
-    pub fn pin(&mut self, position: u64, sequence: Seq) {
-        // Far from 0, so that the peer may ask for what was before this link's time.
-        self.initial = sequence - PINNED as u32;
-        self.run = Run { shift: position.wrapping_sub(PINNED), ..Run::default() };
-        self.next = PINNED;
-        (self.given_up, self.begun) = (PINNED, Some(PINNED));
-        self.mark.0 = PINNED;
-    }
-
-    /// A link of a group begins to carry the stream, from `position` on: what came before is not its own.
-    pub fn resume(&mut self, position: u64, now: Nanos) {
-        let index = position.wrapping_sub(self.run.shift);
-        if self.begun.is_some() && index > self.next && index - self.next <= u64::from(Seq::COUNT / 4) {
-            self.next = index;
-            (self.given_up, self.begun) = (index, Some(index));
-            self.mark = (index, now);
-            self.resend.forget_before(index, NEVER);
-            self.forget_runs(index);
-        }
-    }
-
-    /// A link of a group carries the stream no more: the peer is told with a keepalive.
-    pub fn rest(&mut self) {
-        self.link.rest();
-    }
-
-    /// The position up to which packets were sent or skipped.
-    pub fn sent_to(&self) -> u64 {
-        self.next.wrapping_add(self.run.shift)
-    }
-
-    /// The position up to which the peer has everything that this link sent, or is past it.
-    pub fn acked_to(&self) -> u64 {
-        self.acked.max(self.begun.unwrap_or(0)).wrapping_add(self.run.shift)
-    }
-
-    /// How long something sent has been waiting for a word of the peer.
-    pub fn silence(&self, now: Nanos) -> Nanos {
-        if self.in_flight() == 0 { 0 } else { now.saturating_sub(self.link.heard().max(self.awaits)) }
-    }
-
-    /// How long the peer holds packets before it delivers them.
-    pub fn peer_latency(&self) -> Nanos {
-        self.latency
-    }
-
-    /// Silence of the peer after which the connection is lost.
-    pub fn idle_timeout(&self) -> Nanos {
-        self.link.idle_timeout()
     }
 
     /// The header for the packet at `position` of the ring, which arrived at `arrival` and has `length` bytes of
@@ -343,7 +294,7 @@ impl Sender {
     /// Whether the path seems to change the order of packets: the peer reports packets missing that arrive all
     /// the same. Such a path wants packets sent one by one rather than in batches.
     pub fn is_disordered(&self) -> bool {
-        self.disorder.score >= DISORDERED
+        self.disorder.is_high()
     }
 
     /// Whether packets get lost on the path: a loss was reported lately.
@@ -419,20 +370,6 @@ impl Sender {
     fn index(&self, sequence: Seq) -> Option<u64> {
         let ahead = i64::from(sequence.ahead_of(self.sequence(self.next)));
         self.next.checked_add_signed(ahead).filter(|&index| index <= self.next)
-    }
-
-    /// Goes to the number that belongs to a position of a group. The packets between were skipped, by the ring or by
-    /// this link alone: they are as good as lost, and the peer asks for them if no other link has them. Whether the
-    /// position lies ahead.
-    #[cold]
-    fn reach(&mut self, position: u64) -> bool {
-        let index = position.wrapping_sub(self.run.shift);
-        if index < self.next || index - self.next > u64::from(Seq::COUNT / 4) {
-            return false;
-        }
-        self.stats.skipped += index - self.next;
-        self.next = index;
-        true
     }
 
     #[cold]
@@ -627,24 +564,6 @@ impl Timeout {
     }
 }
 
-/// Grows with every packet that was sent again needlessly, shrinks with time.
-#[derive(Debug, Default)]
-struct Disorder {
-    score: u32,
-    since: Nanos,
-}
-
-impl Disorder {
-    fn note(&mut self, needless: u64, now: Nanos) {
-        let passed = now.saturating_sub(self.since) / (100 * MS);
-        if passed > 0 {
-            self.score = self.score.saturating_sub(passed.min(u32::MAX.into()) as u32);
-            self.since = now;
-        }
-        self.score = (self.score + 8 * needless.min(100) as u32).min(DISORDER_MOST);
-    }
-}
-
 fn event(new: u64) -> Event {
     if new > 0 { Event::Acknowledged(new) } else { Event::Quiet }
 }
@@ -666,15 +585,10 @@ const LEAST_BURST: Nanos = 100 * MS;
 const PROBE: u64 = 16;
 /// How often the first packet that is not acknowledged is sent without a report.
 const PROBES: u32 = 3;
-/// Index of the first packet of a link of a group.
-const PINNED: u64 = 1 << 31;
 const RUNS_MOST: usize = 64;
 const HOPELESS_MOST: usize = 64;
 /// How long after a report the path counts as lossy.
 const LOSSY: Nanos = 10_000 * MS;
-const DISORDERED: u32 = 24;
-/// Ten seconds until it is forgotten.
-const DISORDER_MOST: u32 = 100 + DISORDERED;
 const _: () = assert!(size_of::<Sender>() < 1000 && HEADER == 16);
 
 #[cfg(test)]
