@@ -1,3 +1,5 @@
+//! Frames enter, the transport streams that leave are held against what ST 1402 and the documentation promise.
+
 use bytes::Bytes;
 
 use super::*;

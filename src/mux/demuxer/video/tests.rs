@@ -1,3 +1,5 @@
+//! PES packets of pictures enter, as odd as they come in the field; the frames that leave are held against them.
+
 use super::*;
 use crate::wire::h26x::length_prefixed;
 use crate::wire::ts::pes::PesHeader;

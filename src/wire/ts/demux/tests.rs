@@ -1,3 +1,5 @@
+//! Streams enter that are whole, cut, damaged or changing; what leaves is held against them.
+
 use proptest::prelude::*;
 
 use super::super::multiplexer::{Multiplexer, Options, Unit};

@@ -1,3 +1,5 @@
+//! Units enter, the packets that leave are held against them: counters, clocks, tables, bytes.
+
 use proptest::prelude::*;
 
 use super::super::demux::{Demux, Event};
