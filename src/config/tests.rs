@@ -345,10 +345,17 @@ fn variables_are_stronger_than_the_file() {
 
 #[test]
 fn every_key_has_a_variable_that_reaches_it() {
-    // Any text is a folder.
-    let config = with(&[("MILLRACE_DATA_DIR", "a b"), ("MILLRACE_MEDIA_ROOTS", "c,d")]);
+    // Any text is a path.
+    let config = with(&[
+        ("MILLRACE_DATA_DIR", "a b"),
+        ("MILLRACE_MEDIA_ROOTS", "c,d"),
+        ("MILLRACE_TLS_CERTIFICATE", "e"),
+        ("MILLRACE_TLS_KEY", "none"),
+    ]);
     assert_eq!((config.data_dir, config.media_roots), ("a b".into(), vec!["c".into(), "d".into()]));
-    for key in KEYS.iter().filter(|key| !["data_dir", "media_roots"].contains(&key.path)) {
+    assert_eq!((config.tls_certificate, config.tls_key), (Some("e".into()), None));
+    let paths = ["data_dir", "media_roots", "tls.certificate", "tls.key"];
+    for key in KEYS.iter().filter(|key| !paths.contains(&key.path)) {
         let variable = key.variable();
         let refusals = refusals("", &[(&variable, "a b")]);
         assert!(refusals[0].starts_with(&format!("{variable}: {}: must be ", key.path)), "{refusals:?}");
