@@ -1,14 +1,15 @@
-//! Millrace takes live transport streams in, keeps each one once in memory, and copies its packets to
-//! thousands of outputs.
+//! Millrace takes live video in, keeps each stream once in memory, and copies its packets to thousands of outputs.
 //!
 //! # The way of a packet
 //!
 //! ```text
 //!             ┌──────────── one shard owns this ────────────┐
-//!  source ──▶ ingest ──▶ hub: the stream's native `ts` lane ─┬──▶ egress ──▶ UDP, RTP, file
+//!  source ──▶ ingest ──▶ hub: the stream's `ts` lane ────────┬──▶ egress ──▶ UDP, RTP, file
 //!  (url)      net+wire   (ring of refcounted blocks, index)  ├──▶ port ────▶ SRT (and SRT ──▶ port ──▶ ingest)
-//!                            │                               └──▶ mux: derived lanes (filters) ──▶ egress, port
-//!                            └──▶ inspect (what is in the stream, is it healthy): never in the way
+//!     ▲          ▲           │                               └──▶ mux: derived lanes, each made once
+//!     │          │           │                                    ├─ filtered ──▶ egress, port
+//!   mux: frames of RTSP      │                                    └─ frames ──▶ RTMP, RTSP, MP4 ──▶ egress
+//!   and RTMP (tasks)         └──▶ inspect (what is in the stream, is it healthy): never in the way
 //!
 //!  store (desired state) ──▶ app (start, stop) ──▶ supervise        control ◀── snapshots of telemetry
 //! ```
@@ -17,13 +18,13 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`net`] | sockets: batched UDP (recvmmsg, sendmmsg × GSO, GRO), multicast, routes; the home of `unsafe` |
+//! | [`net`] | sockets: batched UDP (recvmmsg, sendmmsg × GSO, GRO), multicast, routes, TCP, TLS; the home of `unsafe` |
 //! | [`wire`] | sans-IO protocols: bytes and time in, bytes and events out |
 //! | [`media`] | what travels: datagrams of transport packets, access units of tracks, and their timeline |
 //! | [`ingest`] | one driver per kind of source; writes to the hub |
 //! | [`hub`] | lanes, cursors, the shard loop: the only meeting place of ingest and egress |
-//! | [`mux`] | makes derived lanes, one per distinct filter; frames of transport streams, and back |
-//! | [`egress`] | one driver per kind of output; reads from the hub |
+//! | [`mux`] | makes derived lanes, each once: filtered ones, frames and what is made of them; and transport streams of frames |
+//! | [`egress`] | one driver per kind of output: cohorts of datagrams, connections, files; reads from the hub |
 //! | [`port`] | SRT sessions that share UDP sockets: they read lanes and feed streams |
 //! | [`supervise`] | keeps one input or output alive; knows no protocol |
 //! | [`inspect`] | health of a stream, made from what passes by, and where its metadata says it looks |
@@ -32,7 +33,7 @@
 //! | [`control`] | REST; reads snapshots, sends commands, never waits for a shard |
 //! | [`telemetry`] | states, counters and events that every room fills |
 //! | [`config`] | the typed configuration file |
-//! | [`app`] | the composition root: builds every room, owns the drain |
+//! | [`app`] | the composition root: builds every room, dials, keeps the TCP ports that peers dial, owns the drain |
 //!
 //! `tests/architecture.rs` holds the directions of import against the source.
 
