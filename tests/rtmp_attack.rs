@@ -75,7 +75,7 @@ fn hostile_clients_are_closed_and_cost_nothing() {
         ("a chunk size of 0", [greeting(), message(2, 1, &[0; 4])].concat()),
         ("chunk streams without end", [greeting(), (4..64).flat_map(announced).collect()].concat()),
         ("media before its time", [greeting(), message(6, 9, &[0x17; 100])].concat()),
-        ("a handshake of noise", (0..200_000u32).map(|i| (i * 31 >> 3) as u8).collect()),
+        ("a handshake of noise", (0..200_000u32).map(|i| ((i * 31) >> 3) as u8).collect()),
         ("TLS", vec![0x16, 3, 1, 2, 0, 1]),
         ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         ("RTMPE", [&[6][..], &[0; 3072]].concat()),
