@@ -1,5 +1,6 @@
 //! What RTSP servers in the field do wrong, one by one: a scripted server plays real pictures and misbehaves, and every
 //! picture arrives all the same.
+#![allow(clippy::disallowed_methods, reason = "its server paces in real time")]
 
 mod support;
 

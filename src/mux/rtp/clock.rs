@@ -143,7 +143,11 @@ mod tests {
 
     fn report(ntp_ms: u64, rtp: u32) -> SenderReport {
         let seconds = 4_000_000_000 + ntp_ms / 1000;
-        SenderReport { ntp: (seconds << 32) | (((ntp_ms % 1000) << 32) / 1000), rtp, ..SenderReport::default() }
+        SenderReport {
+            ntp: (seconds << 32) | (((ntp_ms % 1000) << 32) / 1000),
+            rtp,
+            ..SenderReport::default()
+        }
     }
 
     #[test]
