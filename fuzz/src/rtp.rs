@@ -141,7 +141,7 @@ pub fn rtcp(data: &[u8]) {
 fn again(bytes: &[u8], want: &rtcp::Rtcp) {
     let mut seen = Vec::new();
     rtcp::parse(bytes, |packet| seen.push(packet)).expect("RTCP of our own");
-    assert_eq!(seen, [want.clone()]);
+    assert_eq!(seen, std::slice::from_ref(want));
 }
 
 fn header(sequence: u16, timestamp: u32, marker: bool) -> Header {
