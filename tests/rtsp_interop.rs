@@ -131,8 +131,8 @@ fn a_gstreamer_server_is_pulled_over_every_transport() {
         let Some(server) = GstServer::start(false) else { return };
         let engine = Engine::start();
         let file = relayed(&engine, &server.url(&format!("av?transport={transport}")), 250_000);
-        assert_run("pictures", &pictures(&file), &pictures(&clip()), 2 * 25);
-        assert_run("sounds", &sounds(&file), &sounds(&clip()), 2 * 45);
+        assert_run("pictures", &trimmed(pictures(&file)), &pictures(&clip()), 2 * 25);
+        assert_run("sounds", &trimmed(sounds(&file)), &sounds(&clip()), 2 * 45);
     }
 }
 
@@ -142,7 +142,7 @@ fn a_pull_proves_its_password() {
     let Some(server) = GstServer::start(true) else { return };
     let engine = Engine::start();
     let file = relayed(&engine, &server.url_of("user:pa%3Ass", "av"), 100_000);
-    assert_run("pictures", &pictures(&file), &pictures(&clip()), 25);
+    assert_run("pictures", &trimmed(pictures(&file)), &pictures(&clip()), 25);
     let wrong = engine.add_input("wrong", &server.url_of("user:Zebra", "av"));
     let failed = engine.wait_state(&format!("/api/inputs/{wrong}"), "Failed");
     assert!(!engine.log().contains("Zebra") && !failed.to_string().contains("Zebra"));
@@ -211,8 +211,8 @@ fn ffmpeg_publishes_and_what_it_gives_goes_on() {
         engine.order(&output, "stop");
         engine.wait_state(&output, "Idle");
         let file = engine.media().join("published.ts");
-        assert_run("pictures", &pictures(&file), &pictures(&clip()), 7 * 25);
-        assert_run("sounds", &sounds(&file), &sounds(&clip()), 7 * 45);
+        assert_run("pictures", &trimmed(pictures(&file)), &pictures(&clip()), 7 * 25);
+        assert_run("sounds", &trimmed(sounds(&file)), &sounds(&clip()), 7 * 45);
     }
 }
 

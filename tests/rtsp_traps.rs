@@ -244,7 +244,10 @@ fn arrives(trap: Trap, options: &str) -> (Engine, u32) {
     });
     engine.order(&output, "stop");
     engine.wait_state(&output, "Idle");
-    assert_run(&format!("{trap:?}"), &pictures(&file), &pictures(&path), 60);
+    // The file was still being written: its last picture may be a part of one.
+    let mut got = pictures(&file);
+    got.truncate(got.len().saturating_sub(2));
+    assert_run(&format!("{trap:?}"), &got, &pictures(&path), 60);
     (engine, camera.sessions.load(Relaxed))
 }
 

@@ -9,7 +9,7 @@ use super::{Director, Id};
 use crate::app::dial::{Connected, DialError, Place};
 use crate::app::feeders::Feeder;
 use crate::app::rtsp;
-use crate::app::servers::{Owner, Publish, Read};
+use crate::app::servers::{self, Owner, Publish, Read};
 use crate::app::streams::Sink;
 use crate::egress::Link;
 use crate::media::Tracks;
@@ -121,6 +121,36 @@ impl Director {
         let derivation = Some(rtsp::derivation(&self.defaults));
         self.streams.attach(spec.id, spec.input_id, derivation, Sink::Server).ok()?;
         self.streams.tracks(spec.input_id)
+    }
+
+    /// Hears what connections at shared ports have to tell.
+    pub(super) fn hear_server(&mut self, news: servers::News) {
+        match news {
+            servers::News::Word { owner, attempt, text } => {
+                let id = match owner {
+                    servers::Owner::Input(input) => Id::Input(input),
+                    servers::Owner::Output(output) => {
+                        let Some(input) = self.outputs.get(&output).map(|seen| seen.input) else { return };
+                        Id::Output(input, output)
+                    }
+                };
+                let current = self.keeper.machine(&id).and_then(|m| m.attempt()).map(Attempt::number);
+                if current == Some(attempt) {
+                    self.log(id, Level::Info, text);
+                }
+            }
+            servers::News::Join { stream, derivation, link } => {
+                let (output, session) = link.key;
+                if let Err(error) = self.streams.join(stream, derivation, link) {
+                    let id = Id::Output(stream, output);
+                    self.log(id, Level::Warning, format!("a reader was turned away: {error}"));
+                    let card = self.board.output(stream, output);
+                    if let (Some(card), Some(session)) = (card, session) {
+                        card.stats().sessions.remove(session);
+                    }
+                }
+            }
+        }
     }
 
     /// Takes the place at a port away that an object has, with the connections made for it.

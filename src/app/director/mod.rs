@@ -459,35 +459,6 @@ impl Director {
         }
     }
 
-    fn hear_server(&mut self, news: servers::News) {
-        match news {
-            servers::News::Word { owner, attempt, text } => {
-                let id = match owner {
-                    servers::Owner::Input(input) => Id::Input(input),
-                    servers::Owner::Output(output) => {
-                        let Some(input) = self.outputs.get(&output).map(|seen| seen.input) else { return };
-                        Id::Output(input, output)
-                    }
-                };
-                let current = self.keeper.machine(&id).and_then(|m| m.attempt()).map(Attempt::number);
-                if current == Some(attempt) {
-                    self.log(id, Level::Info, text);
-                }
-            }
-            servers::News::Join { stream, derivation, link } => {
-                let (output, session) = link.key;
-                if let Err(error) = self.streams.join(stream, derivation, link) {
-                    let id = Id::Output(stream, output);
-                    self.log(id, Level::Warning, format!("a reader was turned away: {error}"));
-                    let card = self.board.output(stream, output);
-                    if let (Some(card), Some(session)) = (card, session) {
-                        card.stats().sessions.remove(session);
-                    }
-                }
-            }
-        }
-    }
-
     fn hear_port(&mut self, notice: port::Notice) {
         let id = match notice.owner {
             Owner::Input(input) => Id::Input(input),

@@ -1,3 +1,5 @@
+//! Connections over real sockets with scripted peers, on simulated time.
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,3 +1,5 @@
+//! The client session: answers of servers enter, requests and events are held against RFC 2326.
+
 use super::*;
 
 const URL: &str = "rtsp://192.0.2.1/live";

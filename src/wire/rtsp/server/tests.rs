@@ -1,3 +1,5 @@
+//! The server session: requests of clients enter, answers and events are held against RFC 2326.
+
 use super::*;
 use crate::wire::rtsp::client::{self, Client, Dial, Role};
 use crate::wire::rtsp::{Credentials, Format, Media};
