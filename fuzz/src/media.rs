@@ -219,11 +219,12 @@ fn round_trip(frames: &[Frame], rate: Option<u64>) {
 }
 
 fn check_times(frames: &[Frame]) {
-    let mut last: BTreeMap<u16, Ticks> = BTreeMap::new();
+    // A PID that carries something else from here on is another track.
+    let mut last: BTreeMap<(u16, Codec), Ticks> = BTreeMap::new();
     for frame in frames {
         let track = frame.track().expect("a frame has a track");
         assert!(frame.dts <= frame.pts);
-        let before = last.insert(track.id, frame.dts);
+        let before = last.insert((track.id, track.codec), frame.dts);
         assert!(before.is_none_or(|before| before < frame.dts), "{before:?} {}", frame.dts);
         if let Codec::H264 | Codec::H265 = track.codec {
             let mut units = length_prefixed(&frame.data, 4);

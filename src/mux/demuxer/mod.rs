@@ -234,7 +234,8 @@ impl Stage {
             });
             self.lanes.extend(lane.map(|lane| Lane { language: stream.language, ..lane }));
         }
-        before.iter().for_each(|lane| self.timeline.forget(lane.pid));
+        let gone = before.iter().filter(|lane| elementary.iter().all(|stream| stream.pid != lane.pid));
+        gone.for_each(|lane| self.timeline.forget(lane.pid));
         self.elementary = elementary.to_vec();
         self.list();
     }
@@ -367,3 +368,6 @@ impl Content {
 const UNTIMED: usize = 64;
 /// Frames that are smaller share blocks of this size.
 const BLOCK: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;
