@@ -3,9 +3,11 @@
 
 mod assembly;
 mod format;
+mod klv;
 
 use self::assembly::{Assembly, Progress};
 pub use self::format::{Elementary, Format};
+pub use self::klv::{Extract, Extractor, ExtractorCounters};
 use super::packet::{Continuity, Counter, NULL_PID, PAT_PID, Packet};
 use super::pes::PesHeader;
 use super::psi::{Pmt, Stream};
