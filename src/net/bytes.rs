@@ -40,9 +40,8 @@ impl ByteStream {
     /// It is not connected any more.
     pub fn new(socket: TcpStream, tls: Option<Connection>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        socket.set_nodelay(true)?;
         let peer = socket.peer_addr()?;
-        SockRef::from(&socket).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        prepare(&socket)?;
         Ok(Self { socket, peer, tls: tls.map(Box::new) })
     }
 
@@ -142,12 +141,19 @@ impl ByteStream {
 
     /// What the kernel knows of it; all 0 when it knows nothing any more.
     pub fn info(&self) -> TcpInfo {
+        TcpInfo::of(&self.socket)
+    }
+}
+
+impl TcpInfo {
+    /// Of a connection; all 0 when the kernel knows nothing of it any more.
+    pub fn of(socket: &impl AsRawFd) -> Self {
         let mut bytes = [0u8; INFO];
         let mut length = bytes.len() as libc::socklen_t;
         // SAFETY: `bytes` is valid for `length`, which says how much of it the kernel may write.
         let done = unsafe {
             libc::getsockopt(
-                self.socket.as_raw_fd(),
+                socket.as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 bytes.as_mut_ptr().cast(),
@@ -155,17 +161,27 @@ impl ByteStream {
             )
         };
         if done != 0 {
-            return TcpInfo::default();
+            return Self::default();
         }
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let acknowledged: [u8; 8] = bytes[ACKNOWLEDGED..ACKNOWLEDGED + 8].try_into().unwrap_or_default();
-        TcpInfo {
+        Self {
             acknowledged: u64::from_ne_bytes(acknowledged),
             unsent: word(NOT_SENT),
             rtt_us: word(RTT),
             retransmitted: word(RETRANSMITTED),
         }
     }
+}
+
+/// Lets a connection send small writes at once, and be lost when the peer acknowledges nothing for 10 s.
+///
+/// # Errors
+/// As setsockopt.
+pub fn prepare(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 impl AsFd for ByteStream {

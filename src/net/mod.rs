@@ -6,6 +6,7 @@
 mod address;
 mod bytes;
 pub mod clock;
+mod datagram;
 mod errqueue;
 mod interface;
 mod limits;
@@ -20,7 +21,8 @@ mod socket;
 mod thread;
 mod tls;
 
-pub use bytes::{ByteStream, TcpInfo};
+pub use bytes::{ByteStream, TcpInfo, prepare};
+pub use datagram::{listen_to, send_to};
 pub use errqueue::{Icmp, PathError};
 pub use interface::{Interface, InterfaceError, interface_index};
 pub use limits::raise_open_files;
@@ -33,4 +35,4 @@ pub use route::{Route, RouteError, neighbour_limit, route_to};
 pub use send::{Batch, Failure, MAX_SEGMENTS, SendSocket, Sent};
 pub use socket::{PortOptions, ReceiveOptions, SendOptions, SocketError, UdpReceiver, bind_receiver};
 pub use thread::pin_to_core;
-pub use tls::{TlsError, Trust, accept_tls, client_config, connect_tls, server_config};
+pub use tls::{Shown, TlsError, Trust, accept_tls, client_config, connect_tls, mutual_config, server_config};

@@ -93,6 +93,11 @@ impl UdpReceiver {
         self.local
     }
 
+    /// The socket alone.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Receive buffer that the kernel granted, in bytes of payload and bookkeeping.
     pub fn granted_buffer(&self) -> usize {
         self.granted
@@ -233,7 +238,7 @@ fn stamp_arrivals(socket: &Socket) {
 
 /// Sets what `options` say about the way out, asks for ICMP errors, and says what to do with datagrams that are
 /// longer than the path carries (`discover`: IP_PMTUDISC_…).
-fn mark(socket: &Socket, options: &SendOptions, discover: libc::c_int) -> Result<(), SocketError> {
+pub(super) fn mark(socket: &Socket, options: &SendOptions, discover: libc::c_int) -> Result<(), SocketError> {
     let (level, discovery, errors, ttl, multicast_ttl, multicast_if) = if options.v6 {
         (
             libc::IPPROTO_IPV6,

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -22,10 +23,39 @@ pub enum Trust {
     System,
     /// Those that one of these authorities (PEM) vouches for.
     Authorities(Vec<u8>),
+    /// Those that one of these authorities (DER) vouches for.
+    Certificates(Vec<Vec<u8>>),
     /// The one whose certificate has this SHA-256, whoever vouches for it and whatever name it has.
     Pinned([u8; 32]),
     /// All of them: the connection is encrypted, and anybody may be at its other end.
     Anybody,
+}
+
+/// What a client shows to a server that asks who it is, in DER.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The chain, its own certificate first.
+    pub chain: Vec<Vec<u8>>,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: zeroize::Zeroizing<Vec<u8>>,
+}
+
+impl Shown {
+    /// Reads chain and key, which may stand in one file.
+    ///
+    /// # Errors
+    /// They are not what they should be.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+        let chain = certificates(chain)?.iter().map(|certificate| certificate.to_vec()).collect();
+        Ok(Self { chain, key: zeroize::Zeroizing::new(key.secret_der().to_vec()) })
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} certificates and a key", self.chain.len())
+    }
 }
 
 /// Why TLS cannot be had.
@@ -70,6 +100,19 @@ impl TlsError {
 /// # Errors
 /// There is nobody to trust.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
+    mutual_config(trust, true, None)
+}
+
+/// What a client needs that shows who it is; unless `checks_name`, a certificate that is vouched for is believed
+/// whatever server it is for.
+///
+/// # Errors
+/// There is nobody to trust, or what is shown does not fit together.
+pub fn mutual_config(
+    trust: &Trust,
+    checks_name: bool,
+    shown: Option<Shown>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -80,23 +123,28 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
             if roots.is_empty() {
                 return Err(TlsError::NoAuthorities);
             }
-            roots
+            Some(roots)
         }
-        Trust::Authorities(pem) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(pem)? {
-                roots.add(certificate)?;
-            }
-            roots
+        Trust::Authorities(pem) => Some(store(certificates(pem)?)?),
+        Trust::Certificates(chain) => Some(store(chain.iter().map(|der| CertificateDer::from(der.clone())))?),
+        Trust::Pinned(_) | Trust::Anybody => None,
+    };
+    let builder = match roots {
+        Some(roots) if checks_name => builder.with_root_certificates(roots),
+        Some(roots) => {
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let inner = inner.map_err(|error| TlsError::Certificates(error.to_string()))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Nameless(inner)))
         }
-        Trust::Pinned(_) | Trust::Anybody => {
-            let verifier =
-                Lenient { provider, pin: if let Trust::Pinned(pin) = trust { Some(*pin) } else { None } };
-            let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-            return Ok(Arc::new(builder.with_no_client_auth()));
+        None => {
+            let pin = if let Trust::Pinned(pin) = trust { Some(*pin) } else { None };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { provider, pin }))
         }
     };
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    let Some(Shown { chain, key }) = shown else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let key = PrivateKeyDer::try_from(key.to_vec()).map_err(|error| TlsError::Key(error.to_owned()))?;
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    Ok(Arc::new(builder.with_client_auth_cert(chain, key)?))
 }
 
 /// What a server needs: its chain of certificates and its key, both in PEM.
@@ -167,6 +215,60 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|error| TlsError::Certificates(error.to_string()))?;
     if read.is_empty() { Err(TlsError::Certificates("there are none".into())) } else { Ok(read) }
+}
+
+fn store(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority)?;
+    }
+    Ok(roots)
+}
+
+/// Believes whoever is vouched for as a server, whatever name its certificate has.
+#[derive(Debug)]
+struct Nameless(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Nameless {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+        // The name is what is looked at last: everything else was found right by then.
+        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Believes one certificate, or all; signatures of the handshake are checked all the same.
