@@ -10,7 +10,7 @@ use millrace::config::{Config, ConfigError};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{demo, probe};
+use crate::{demo, package, probe};
 
 /// Takes live transport streams in and copies their packets to thousands of outputs.
 #[derive(Debug, Parser)]
@@ -48,6 +48,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what is in a data package of a TAK Server: servers, certificates and when they expire.
+    ///
+    /// Exit code 1 = it cannot be read, or has no server or no client certificate.
+    Tak {
+        /// The archive.
+        package: PathBuf,
+        /// Password of its PKCS#12 files, where the package does not say it. Better than the command line, which others
+        /// on this machine can read, is the variable.
+        #[arg(long, env = "TAK_PASSWORD", hide_env_values = true)]
+        password: Option<String>,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the main job, with nothing configured: a looping stream, six outputs on this machine, a live table.
     ///
     /// Receives what it sends and compares it with what went in; exit code 0 = the same. Ctrl-C ends it.
@@ -64,6 +78,7 @@ impl Cli {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
             Command::Probe { url, seconds, json } => block_on(probe::run(&url, seconds, json)),
+            Command::Tak { package, password, json } => package::show(&package, password.as_deref(), json),
             Command::Demo { seconds } => block_on(demo::run(seconds)),
         };
         // A terminal that went away is nobody's mistake, and nobody is left to be told.

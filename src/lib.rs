@@ -28,7 +28,7 @@
 //! | [`port`] | SRT sessions that share UDP sockets: they read lanes and feed streams |
 //! | [`supervise`] | keeps one input or output alive; knows no protocol |
 //! | [`inspect`] | health of a stream, made from what passes by, and where its metadata says it looks |
-//! | [`tak`] | Cursor-on-Target from that metadata: events, their XML and protobuf |
+//! | [`tak`] | Cursor-on-Target from that metadata: events, their XML and protobuf; certificates and data packages of TAK Servers |
 //! | [`store`] | the desired state and the grammar of its urls; runs nothing |
 //! | [`control`] | REST; reads snapshots, sends commands, never waits for a shard |
 //! | [`telemetry`] | states, counters and events that every room fills |

@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod package;
 mod probe;
 
 use std::process::ExitCode;

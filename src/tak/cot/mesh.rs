@@ -42,6 +42,11 @@ impl Mesh {
         self.peers.values().map(|(version, _)| *version).min().unwrap_or(0).min(1)
     }
 
+    /// Peers that are remembered.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
     /// What this end must say now of the versions it speaks: with the first message, and once a minute at least.
     pub fn control(&mut self, uid: &str, now: Duration) -> Option<TakControl> {
         if self.said.is_some_and(|said| now.saturating_sub(said) < REPEAT) {

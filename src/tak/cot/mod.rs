@@ -23,4 +23,5 @@ pub use proto::{
 };
 pub use report::{Affiliation, Identity, Moment, Reporter, Video};
 pub use stamp::{parse as parse_stamp, write as write_stamp};
+pub(super) use xml::read as read_elements;
 pub use xml::{XmlError, parse, write};

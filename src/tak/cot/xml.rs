@@ -125,7 +125,7 @@ pub fn parse(xml: &str) -> Result<Event, XmlError> {
 }
 
 /// Elements one after the other.
-pub(super) fn read(xml: &str) -> Result<Vec<Element>, XmlError> {
+pub(in crate::tak) fn read(xml: &str) -> Result<Vec<Element>, XmlError> {
     if xml.len() > MESSAGE_MAX {
         return Err(XmlError::TooMuch);
     }
