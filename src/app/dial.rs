@@ -12,6 +12,7 @@ use super::rtmp::{self, RtmpError};
 use super::rtsp::{self, RtspError};
 use super::servers::{Server, ServerError};
 use super::sessions::{self, Plan};
+use super::tak::FileError;
 use crate::egress::{DumpError, Framing, LagPolicy, OutputKey, Peer, Target};
 use crate::hub::{Lane, StreamKey};
 use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
@@ -57,6 +58,10 @@ pub(super) enum DialError {
     Rtmp(#[from] RtmpError),
     #[error(transparent)]
     Rtsp(#[from] RtspError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("no connection within {0:?}")]
+    Late(Duration),
     #[error("cannot connect to {address}: {source}")]
     Connect { address: SocketAddr, source: std::io::Error },
     #[error("cannot read the certificates of tls_ca: {0}")]
@@ -79,6 +84,7 @@ impl DialError {
             Self::Tls(error) if !error.is_retryable() => Class::Fatal,
             Self::Rtmp(error) if !error.is_retryable() => Class::Fatal,
             Self::Rtsp(error) if !error.is_retryable() => Class::Fatal,
+            Self::File(error) if !error.is_retryable() => Class::Fatal,
             Self::Broken => Class::Bug,
             _ => Class::Retry,
         }
@@ -228,7 +234,12 @@ pub(super) async fn way(
     let (udp, framing) = match url {
         OutputUrl::Udp(udp) => (udp, Framing::Udp),
         OutputUrl::Rtp(udp) => (udp, Framing::Rtp),
-        OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) | OutputUrl::File(_) => return Ok(None),
+        OutputUrl::Srt(_)
+        | OutputUrl::Rtmp(_)
+        | OutputUrl::Rtsp(_)
+        | OutputUrl::File(_)
+        | OutputUrl::Klv(_)
+        | OutputUrl::Cot(_) => return Ok(None),
     };
     let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;
     let interface = udp.interface.as_deref().map(Interface::find).transpose()?;

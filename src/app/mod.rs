@@ -11,6 +11,7 @@ mod servers;
 mod sessions;
 mod socket;
 mod streams;
+mod tak;
 mod taps;
 mod trust;
 
@@ -117,8 +118,11 @@ impl App {
                 Arc::clone(&shards),
                 bounds,
                 ingest_notices.clone(),
-                egress_notices,
+                egress_notices.clone(),
             ),
+            egress_notices,
+            tellers: HashMap::new(),
+            busy: Default::default(),
             defaults: defaults(&config, vec![address], servers),
             media: media.handle(),
             ingest_notices,
@@ -228,6 +232,12 @@ fn defaults(config: &Config, own: Vec<SocketAddr>, servers: Arc<Servers>) -> Def
         fatal_retry: config.reconnect.fatal_retry,
         max_sessions: config.max_sessions,
         cookie: CookieSecret::new(random()),
+        data_dir: config.data_dir.as_path().into(),
+        public: Arc::new(tak::Public {
+            host: config.public_host.clone(),
+            ports: config.public_ports,
+            credentials: config.include_read_credentials,
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
-use crate::net::ByteStream;
+use crate::net::{ByteStream, TcpInfo};
 
 /// One connection.
 pub(super) enum Socket {
@@ -27,6 +27,28 @@ impl Socket {
             Self::Client(tls) => ByteStream::from_client(*tls),
             Self::Server(tls) => ByteStream::from_server(*tls),
         }
+    }
+
+    /// What the kernel knows of it.
+    pub(super) fn info(&self) -> TcpInfo {
+        match self {
+            Self::Plain(socket) => TcpInfo::of(socket),
+            Self::Client(tls) => TcpInfo::of(tls.get_ref().0),
+            Self::Server(tls) => TcpInfo::of(tls.get_ref().0),
+        }
+    }
+
+    /// Says that nothing more comes from here.
+    pub(super) async fn finish(&mut self) {
+        let done = async {
+            match self {
+                Self::Plain(socket) => socket.shutdown().await,
+                Self::Client(tls) => tls.shutdown().await,
+                Self::Server(tls) => tls.shutdown().await,
+            }
+        };
+        // The peer learns it by the end of the connection, too.
+        let _ = tokio::time::timeout(FINISH, done).await;
     }
 
     /// Reads what there is; 0 = the end.
@@ -63,4 +85,5 @@ impl Socket {
     }
 }
 
+const FINISH: Duration = Duration::from_secs(1);
 const WRITE: Duration = Duration::from_secs(10);

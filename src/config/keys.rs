@@ -214,6 +214,53 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key {
+        path: "public.host",
+        allowed: "a name or an address, or none",
+        read: |config, value| {
+            let host = value.text()?.trim();
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            let named = (1..=253).contains(&host.len()) && host.chars().all(name);
+            if !named && host.parse::<IpAddr>().is_err() {
+                return Err(value.to_string());
+            }
+            config.public_host = (host != "none").then(|| host.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        path: "public.rtsp_port",
+        allowed: "a port from 1 to 65535; 0 = the one that is listened on",
+        read: |config, value| {
+            config.public_ports.rtsp = port(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "public.rtsps_port",
+        allowed: "a port from 1 to 65535; 0 = the one that is listened on",
+        read: |config, value| {
+            config.public_ports.rtsps = port(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "public.srt_port",
+        allowed: "a port from 1 to 65535; 0 = the one that is listened on",
+        read: |config, value| {
+            config.public_ports.srt = port(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "cot.include_read_credentials",
+        allowed: "true or false",
+        read: |config, value| {
+            config.include_read_credentials = value.flag()?;
+            Ok(())
+        },
+    },
     Key { path: "log.level", allowed: "error, warn, info, debug or trace", read: read_log_level },
 ];
 
@@ -343,6 +390,11 @@ fn ports(value: &Value) -> Result<RangeInclusive<u16>, Found> {
     let port = |text: &str| Value::Text(text.into()).whole(PORTS).map(|port| port as u16);
     let range = port(first)?..=port(last)?;
     if range.is_empty() { Err(value.to_string()) } else { Ok(range) }
+}
+
+/// 0 is none.
+fn port(value: &Value) -> Result<Option<u16>, Found> {
+    Ok(Some(value.whole(0..=65_535)? as u16).filter(|port| *port != 0))
 }
 
 fn seconds(value: &Value, range: RangeInclusive<i64>) -> Result<Duration, Found> {

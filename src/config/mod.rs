@@ -57,6 +57,14 @@ pub struct Config {
     pub tls_certificate: Option<PathBuf>,
     /// `tls.key`: its private key, PEM.
     pub tls_key: Option<PathBuf>,
+    /// `public.host`: the name or address under which others reach this engine; `None` = nobody is told where a picture
+    /// is.
+    pub public_host: Option<String>,
+    /// `public.rtsp_port`, `public.rtsps_port` and `public.srt_port`: ports that others dial, where they are not those
+    /// that are listened on.
+    pub public_ports: PublicPorts,
+    /// `cot.include_read_credentials`: the credentials of readers go into what is told of a stream.
+    pub include_read_credentials: bool,
     /// `log.level`: the least important line that is still written.
     pub log_level: tracing::Level,
     /// `inputs`: what there is when the engine starts.
@@ -85,6 +93,17 @@ pub struct Reconnect {
     pub max_attempts: u32,
     /// `reconnect.fatal_retry_s`: wait after an error that trying again does not mend; `None` = no retry.
     pub fatal_retry: Option<Duration>,
+}
+
+/// Ports that others dial; `None` = the one that is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PublicPorts {
+    /// `public.rtsp_port`
+    pub rtsp: Option<u16>,
+    /// `public.rtsps_port`
+    pub rtsps: Option<u16>,
+    /// `public.srt_port`
+    pub srt: Option<u16>,
 }
 
 /// How many connections may be under way at once.
@@ -232,6 +251,9 @@ impl Default for Config {
             max_sessions: 1000,
             tls_certificate: None,
             tls_key: None,
+            public_host: None,
+            public_ports: PublicPorts::default(),
+            include_read_credentials: false,
             log_level: tracing::Level::INFO,
             inputs: Vec::new(),
         }

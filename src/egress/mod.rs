@@ -112,6 +112,8 @@ pub enum NoticeKind {
         /// Trying again may help.
         retryable: bool,
     },
+    /// Something that an operator should know; it goes on.
+    Remark(String),
     /// The path refuses segmentation by the kernel (errno): its datagrams are sent one by one from now on.
     NoSegmentation(i32),
 }

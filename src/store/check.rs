@@ -50,14 +50,6 @@ pub(super) fn check_protocol(word: &str, url: Option<&OutputUrl>) -> Result<(), 
         let words: Vec<_> = Protocol::ALL.map(|p| format!("'{}'", p.as_str())).into();
         return error("enum", format!("Input should be {}", words.join(", ")));
     };
-    let Some(prefix) = protocol.prefix() else {
-        let runs = Protocol::ALL.into_iter().filter(|p| p.prefix().is_some());
-        let runs: Vec<_> = runs.map(Protocol::as_str).collect();
-        return error(
-            "value_error",
-            format!("{word} is not supported yet; supported are {}", runs.join(", ")),
-        );
-    };
     if url.is_none_or(|url| url.protocol() == protocol) {
         return Ok(());
     }
@@ -69,5 +61,5 @@ pub(super) fn check_protocol(word: &str, url: Option<&OutputUrl>) -> Result<(), 
         Protocol::RtspListener => " and have mode=listener",
         _ => "",
     };
-    error("value_error", format!("URL for protocol '{word}' must start with {prefix}{mode}"))
+    error("value_error", format!("URL for protocol '{word}' must start with {}{mode}", protocol.prefix()))
 }

@@ -9,6 +9,7 @@ use super::rtmp::RtmpEnd;
 use super::rtsp::RtspEnd;
 use super::spec::{InputUrl, OutputUrl, RtpInput};
 use super::srt::{Secret, SrtDial, SrtEnd, SrtLink};
+use super::tak::DatagramWay;
 
 /// Something that one object holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +29,7 @@ pub(super) enum Purpose<'a> {
     Datagrams,
     /// Connections from it; those that leave in the same way share it.
     Dial(&'a SrtDial),
-    /// A rendezvous: nobody else may answer there.
+    /// A rendezvous, where nobody else may answer, or metadata, whose socket is shared with nobody.
     Alone,
     /// Publishers of this name.
     Publish(&'a str),
@@ -69,9 +70,16 @@ impl<'a> Claim<'a> {
             }
             OutputUrl::Srt(srt) => Self::of_link(&srt.link, name, Purpose::Read),
             OutputUrl::Rtmp(_) => None,
+            OutputUrl::Klv(klv) => Self::of_way(&klv.way),
+            OutputUrl::Cot(cot) => Self::of_way(cot.way()?),
             OutputUrl::Rtsp(rtsp) => Self::of_rtsp(&rtsp.end, name, Purpose::Read),
             OutputUrl::File(file) => roots.place(&file.path).map(Self::File),
         }
+    }
+
+    fn of_way(way: &DatagramWay) -> Option<Self> {
+        let (address, port) = (Ipv4Addr::UNSPECIFIED.into(), way.source_port?);
+        Some(Self::Port { address, port, purpose: Purpose::Alone })
     }
 
     fn of_rtsp(end: &'a RtspEnd, name: &'a str, serve: fn(&'a str) -> Purpose<'a>) -> Option<Self> {

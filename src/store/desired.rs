@@ -18,6 +18,7 @@ use super::redact::{RawUrl, restore};
 use super::refusal::{FieldError, Refusal};
 use super::spec::{InputUrl, OutputUrl};
 use super::srt::SrtLink;
+use super::tak::{CotEnd, CotOutput, Shown};
 use super::tls::TlsTrust;
 use crate::telemetry::Desired;
 
@@ -290,9 +291,24 @@ impl Store {
             OutputUrl::Srt(srt) => self.check_latency(&srt.link)?,
             OutputUrl::Rtmp(rtmp) => self.check_trust(rtmp.dial.tls.as_ref())?,
             OutputUrl::Rtsp(rtsp) => self.check_trust(rtsp.end.dial().and_then(|dial| dial.tls.as_ref()))?,
-            OutputUrl::Udp(_) | OutputUrl::Rtp(_) => {}
+            OutputUrl::Cot(cot) => self.check_cot(cot)?,
+            OutputUrl::Udp(_) | OutputUrl::Rtp(_) | OutputUrl::Klv(_) => {}
         }
         Ok((url, raw))
+    }
+
+    /// Certificates and packages are read inside the roots, like every file that a url names.
+    fn check_cot(&self, cot: &CotOutput) -> Result<(), FieldError> {
+        let CotEnd::Tls(tls) = &cot.end else { return Ok(()) };
+        self.check_trust(tls.trust.as_ref())?;
+        match &tls.shown {
+            Shown::Nothing => Ok(()),
+            Shown::Pem { chain, key } => {
+                self.check_path(chain)?;
+                key.as_deref().map_or(Ok(()), |key| self.check_path(key))
+            }
+            Shown::Pkcs12 { path, .. } | Shown::Package { path, .. } => self.check_path(path),
+        }
     }
 
     /// Authorities are read inside the roots, like every file that a url names.
@@ -715,10 +731,7 @@ mod tests {
         for (word, part) in [
             ("rtp", "must start with rtp://"),
             ("srt_listener", "must start with srt:// and have mode=listener"),
-            (
-                "cot_tcp",
-                "cot_tcp is not supported yet; supported are srt_caller, srt_listener, rtmp, udp, rtsp, rtp, file, rtsp_listener, srt_rendezvous",
-            ),
+            ("cot_tcp", "must start with cot+tcp://"),
             ("Udp", "'srt_caller', "),
         ] {
             let refused = |refusal: Refusal| assert!(refusal.to_string().contains(part), "{word}: {refusal}");

@@ -12,6 +12,7 @@ mod rtmp;
 mod rtsp;
 mod spec;
 mod srt;
+mod tak;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,5 +35,8 @@ pub use spec::{
 pub use srt::{
     CipherMode, Credentials, GroupKind, KeyLength, Secret, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd,
     SrtGroup, SrtInput, SrtLink, SrtListen, SrtNode, SrtOutput, Takeover,
+};
+pub use tak::{
+    CotDial, CotEnd, CotIdentity, CotOutput, CotSide, CotTls, CotUid, CotVideo, DatagramWay, KlvOutput, Shown,
 };
 pub use tls::TlsTrust;

@@ -84,8 +84,8 @@ pub(super) fn is_secret(name: &str) -> bool {
     ["pass", "token", "secret", "key", "auth", "credential", "signature", "jwt"]
         .iter()
         .any(|w| name.contains(w))
-        // The length of a key, and whether one is public, are none.
-        && !matches!(name.as_str(), "pbkeylen" | "key_is_public")
+        // The length of a key, whether one is public, and the path of a file that holds one, are none.
+        && !matches!(name.as_str(), "pbkeylen" | "key_is_public" | "tls_key")
 }
 
 /// Where a secret stands, never empty, and what it is.
@@ -233,6 +233,7 @@ mod tests {
             "srt://host:9000?pbkeylen=16&streamid=read:cam:user",
             "srt://host:9000?streamid=%23!::r=cam,m=request,u=user&mode=caller",
             "srt://:8890?streamid=cam@home:a:b:c",
+            "cot+tls://tak:8089?tls_cert=me.pem&tls_key=me.key",
             "",
             "?",
             "://",
@@ -265,6 +266,7 @@ mod tests {
                 "srt://h:1?srt_streamid=#!::r=live/a?secret=b,m=publish",
                 "srt://h:1?srt_streamid=#!::r=live/a?secret=***,m=publish",
             ),
+            ("cot+tls://tak?package=tak.zip&password=atakatak", "cot+tls://tak?package=tak.zip&password=***"),
             ("rtmp://host/live/abcd-efgh", "rtmp://host/live/***"),
             ("RTMPS://u:p@host:443/app/inst/key?x=1", "RTMPS://u:***@host:443/app/inst/***?x=1"),
         ] {

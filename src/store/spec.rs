@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::rtmp::{RtmpInput, RtmpOutput};
 use super::rtsp::{RtspInput, RtspOutput};
 use super::srt::{SrtInput, SrtOutput};
+use super::tak::{CotOutput, KlvOutput};
 use crate::wire::ts::FilterSpec;
 
 /// A source of a transport stream.
@@ -81,6 +82,17 @@ pub enum OutputUrl {
     Rtsp(Box<RtspOutput>),
     /// `file:`
     File(FileOutput),
+    /// `klv+udp://`: what the metadata says, as it came.
+    Klv(KlvOutput),
+    /// `cot+udp://`, `cot+tcp://`, `cot+tls://`: what the metadata says, to TAK.
+    Cot(Box<CotOutput>),
+}
+
+impl OutputUrl {
+    /// Whether it carries what the metadata says, and no stream.
+    pub fn tells(&self) -> bool {
+        matches!(self, Self::Klv(_) | Self::Cot(_))
+    }
 }
 
 /// `udp://host:port?ttl=…&interface=…&dscp=…&source_port=…&delay_ms=…&pace=…` and the filter options.
@@ -255,16 +267,19 @@ impl Protocol {
         Self::ALL.into_iter().find(|protocol| protocol.as_str() == word)
     }
 
-    /// What urls of this protocol start with; `None` while this engine cannot run it.
-    pub fn prefix(self) -> Option<&'static str> {
+    /// What urls of this protocol start with.
+    pub fn prefix(self) -> &'static str {
         match self {
-            Self::Udp => Some("udp://"),
-            Self::Rtp => Some("rtp://"),
-            Self::SrtCaller | Self::SrtListener | Self::SrtRendezvous => Some("srt://"),
-            Self::Rtmp => Some("rtmp://"),
-            Self::Rtsp | Self::RtspListener => Some("rtsp://"),
-            Self::File => Some("file:"),
-            _ => None,
+            Self::Udp => "udp://",
+            Self::Rtp => "rtp://",
+            Self::SrtCaller | Self::SrtListener | Self::SrtRendezvous => "srt://",
+            Self::Rtmp => "rtmp://",
+            Self::Rtsp | Self::RtspListener => "rtsp://",
+            Self::File => "file:",
+            Self::KlvUdp => "klv+udp://",
+            Self::CotUdp => "cot+udp://",
+            Self::CotTcp => "cot+tcp://",
+            Self::CotTls => "cot+tls://",
         }
     }
 }

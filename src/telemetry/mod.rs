@@ -8,6 +8,7 @@ mod session;
 mod srt;
 mod state;
 mod stats;
+mod tak;
 
 pub use dropped::{DroppedTrack, DroppedTracks};
 pub use event::{Event, EventRing, Level};
@@ -17,3 +18,4 @@ pub use session::{Connection, Session, SessionId, SessionList, SessionsFull, Tra
 pub use srt::{Encryption, EncryptionCell, Spread, SrtStats, VersionCell};
 pub use state::{Desired, State, Status};
 pub use stats::{InputStats, KlvStats, OutputStats, Rate, ShardStats};
+pub use tak::{TakStats, Warnings};

@@ -35,6 +35,11 @@ impl<T: Default> Connection<T> {
         *self.0.lock() = stats;
     }
 
+    /// The counters there are, or new ones: they go on over connections.
+    pub fn keep(&self) -> Arc<T> {
+        self.0.lock().get_or_insert_default().clone()
+    }
+
     /// The counters of the connection there is.
     pub fn stats(&self) -> Option<Arc<T>> {
         self.0.lock().clone()

@@ -9,6 +9,7 @@ use super::flow::FlowStats;
 use super::link::LinkList;
 use super::session::{Connection, SessionList};
 use super::srt::SrtStats;
+use super::tak::TakStats;
 
 /// What one input received. Written by the shard that owns it.
 #[derive(Debug, Default, Serialize)]
@@ -86,6 +87,8 @@ pub struct OutputStats {
     pub flow: Connection<FlowStats>,
     /// Its links, where it dials a connection group.
     pub links: LinkList,
+    /// What it tells, where it carries what metadata say.
+    pub tak: Connection<TakStats>,
     /// Peers that dialled in to read.
     pub sessions: SessionList,
     /// Tracks that it leaves out. Not a counter: it is answered beside them.

@@ -9,7 +9,7 @@ use super::{Dialled, Director, Id, Made, Neighbours, UnderWay};
 use crate::app::dial::{self, DialError, Origin};
 use crate::app::sessions::{self, Meeting};
 use crate::app::streams::Sink;
-use crate::app::{rtmp, rtsp};
+use crate::app::{rtmp, rtsp, tak};
 use crate::control::OutputCard;
 use crate::egress::FileTarget;
 use crate::mux::Derivation;
@@ -54,6 +54,7 @@ impl Director {
                 let (lane, stats) = (self.streams.nowhere(), Arc::clone(card.stats()));
                 let name = self.store.input(input).map(|spec| spec.mediamtx_path.clone()).unwrap_or_default();
                 let tracks = self.announce(&spec);
+                let persona = self.persona(&spec, &name);
                 self.dials.spawn(async move {
                     let number = attempt.number();
                     if let OutputUrl::Rtsp(url) = &spec.url {
@@ -67,6 +68,11 @@ impl Director {
                             }
                             (None, None) => Err(DialError::Broken),
                         };
+                        return Dialled { id, attempt, outcome };
+                    }
+                    if spec.url.tells() {
+                        let reached = tak::reach(&spec.url, persona, &stats, &defaults).await;
+                        let outcome = reached.map(|telling| Made::Telling(Box::new(telling)));
                         return Dialled { id, attempt, outcome };
                     }
                     if let OutputUrl::Srt(srt) = &spec.url {
@@ -130,8 +136,9 @@ impl Director {
         made: Made,
     ) -> Result<Option<bool>, (Class, String)> {
         let retry = |error: &dyn std::fmt::Display| (Class::Retry, error.to_string());
-        let ready = match made {
+        let ready = match &made {
             Made::Sessions(..) => None,
+            Made::Telling(telling) => Some(telling.answers),
             Made::Place(..) | Made::Connection(..) => Some(true),
             _ => Some(false),
         };
@@ -200,6 +207,9 @@ impl Director {
             (Id::Input(input), Made::Feeder(feeder)) => self.start_feeder(input, attempt, feeder),
             (Id::Input(input), Made::Place(place)) => self.let_publish(input, attempt, place),
             (Id::Output(input, output), Made::Place(place)) => self.let_read(input, output, attempt, place),
+            (Id::Output(input, output), Made::Telling(telling)) => {
+                self.start_telling(input, output, attempt, *telling)
+            }
             (Id::Output(input, output), Made::Connection(connected)) => {
                 self.start_connection(input, output, attempt, *connected)
             }
@@ -237,6 +247,8 @@ impl Director {
             }
             Id::Output(_, output) => {
                 self.streams.detach(output);
+                // It is asked to end, and takes back first what it entered into lists.
+                self.tellers.remove(&output);
                 self.neighbours.leave(output);
             }
         }
@@ -257,6 +269,11 @@ impl Director {
                 OutputUrl::Srt(srt) => srt.link.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
                 OutputUrl::Rtmp(rtmp) => rtmp.dial.host.clone(),
                 OutputUrl::Rtsp(rtsp) => rtsp.end.dial().map(|dial| dial.host.clone()).unwrap_or_default(),
+                OutputUrl::Klv(klv) => klv.way.host.clone(),
+                OutputUrl::Cot(cot) => match (cot.dial(), cot.way()) {
+                    (Some(dial), _) => dial.host.clone(),
+                    (None, way) => way.map(|way| way.host.clone()).unwrap_or_default(),
+                },
                 OutputUrl::File(_) => String::new(),
             }),
         };
@@ -316,7 +333,7 @@ fn transform(url: &OutputUrl) -> Option<&crate::wire::ts::FilterSpec> {
     match url {
         OutputUrl::Udp(udp) | OutputUrl::Rtp(udp) => udp.transform.as_ref(),
         OutputUrl::Srt(srt) => srt.transform.as_ref(),
-        OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) => None,
+        OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) | OutputUrl::Klv(_) | OutputUrl::Cot(_) => None,
         OutputUrl::File(file) => file.transform.as_ref(),
     }
 }

@@ -17,7 +17,7 @@ use crate::store::{InputId, OutputId, OutputSpec, OutputUrl};
 use crate::supervise::{Attempt, Class};
 use crate::telemetry::Level;
 
-type Done = Result<(), (Class, String)>;
+pub(super) type Done = Result<(), (Class, String)>;
 
 impl Director {
     /// Starts the task that reads a source.
@@ -181,6 +181,6 @@ fn retry(error: &dyn std::fmt::Display) -> (Class, String) {
     (Class::Retry, error.to_string())
 }
 
-fn bug() -> (Class, String) {
+pub(super) fn bug() -> (Class, String) {
     (Class::Bug, DialError::Broken.to_string())
 }

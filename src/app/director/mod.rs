@@ -3,10 +3,12 @@
 
 mod attempts;
 mod connections;
+mod metadata;
 mod view;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +21,7 @@ use super::feeders::{Feeder, Task};
 use super::servers::{self, Server, Servers};
 use super::sessions::Plan;
 use super::streams::Streams;
+use super::tak;
 use super::taps;
 use crate::config::Config;
 use crate::control::{Board, Command, InputCard, OutputCard};
@@ -50,6 +53,10 @@ pub struct Defaults {
     pub(super) max_sessions: usize,
     /// The secret of SYN cookies on SRT ports.
     pub(super) cookie: CookieSecret,
+    /// The folder of everything that is stored.
+    pub(super) data_dir: Arc<Path>,
+    /// Where others reach this engine.
+    pub(super) public: Arc<tak::Public>,
     /// TCP ports that inputs and outputs share.
     pub(super) servers: Arc<Servers>,
 }
@@ -82,6 +89,11 @@ pub(super) struct Director {
     pub(super) ingest_notices: mpsc::Sender<ingest::Notice>,
     /// Tasks that feed inputs.
     pub(super) readers: HashMap<InputId, Task>,
+    pub(super) egress_notices: mpsc::Sender<egress::Notice>,
+    /// Tasks that tell what metadata say.
+    pub(super) tellers: HashMap<OutputId, tak::Teller>,
+    /// Those of them that have not ended.
+    pub(super) busy: tak::Busy,
     /// Ports at which inputs and outputs have a place.
     pub(super) doors: HashMap<Id, Arc<Server>>,
 }
@@ -106,6 +118,10 @@ pub(super) struct SeenOutput {
     tracks: Option<Arc<Tracks>>,
     /// Why its protocol carries none of them.
     unsupported: Option<String>,
+    /// Where the picture is to be had, for outputs that tell it.
+    video: watch::Sender<Option<String>>,
+    /// Whose turn it is at the server's list of videos.
+    turn: tak::Turn,
 }
 
 /// An attempt that runs or waits for its turn.
@@ -137,6 +153,7 @@ pub(super) enum Made {
     Feeder(Feeder),
     Place(Place),
     Connection(Box<Connected>),
+    Telling(Box<tak::Telling>),
 }
 
 /// On-link neighbours in use, to warn before the kernel's table overflows.
@@ -219,7 +236,7 @@ impl Director {
         for _ in 0..FILE_DRAIN {
             tokio::time::sleep(Duration::from_millis(50)).await;
             self.streams.catch_up();
-            if self.streams.are_files_closed() {
+            if self.streams.are_files_closed() && self.busy.is_over() {
                 break;
             }
         }
@@ -279,6 +296,12 @@ impl Director {
                     if restart {
                         self.restart(Id::Output(input, id), change.after.desired);
                     }
+                    // What it carries may be of another kind than before.
+                    if restart && !change.after.url.tells() {
+                        let live = self.inputs.get(&input).is_some_and(|input| input.live);
+                        let event = if live { Event::SourceBack } else { Event::SourceGone };
+                        self.tell(Id::Output(input, id), event);
+                    }
                     Ok(card)
                 })));
             }
@@ -322,11 +345,14 @@ impl Director {
             packets_per_datagram: 0,
             tracks: None,
             unsupported: None,
+            video: watch::Sender::new(None),
+            turn: tak::Turn::default(),
         };
         self.outputs.insert(spec.id, seen);
         let id = Id::Output(spec.input_id, spec.id);
         self.keeper.insert(id, self.output_policy(spec), clock::now());
-        if self.inputs.get(&spec.input_id).is_some_and(|input| input.live) {
+        // Where metadata are told, only they are something to send.
+        if !spec.url.tells() && self.inputs.get(&spec.input_id).is_some_and(|input| input.live) {
             self.tell(id, Event::SourceBack);
         }
         if spec.desired == Desired::Running {
@@ -449,6 +475,7 @@ impl Director {
                     self.log(id, Level::Info, format!("{} left: {reason}", gone.peer));
                 }
             }
+            egress::NoticeKind::Remark(text) => self.log(id, Level::Info, text),
             egress::NoticeKind::NoSegmentation(code) => {
                 let error = errno(code);
                 self.log(
@@ -544,7 +571,11 @@ impl Director {
             OutputUrl::Rtsp(rtsp) => Some(rtsp),
             _ => None,
         };
-        let acknowledged = srt.is_some() || rtmp.is_some() || rtsp.is_some();
+        let server = match &spec.url {
+            OutputUrl::Cot(cot) => cot.dial().is_some(),
+            _ => false,
+        };
+        let acknowledged = srt.is_some() || rtmp.is_some() || rtsp.is_some() || server;
         // An SRT connection lives on keepalives; datagrams have none to hold.
         let hold = rtmp.map(|rtmp| rtmp.hold);
         let hold = hold.or_else(|| rtsp.filter(|rtsp| rtsp.end.dial().is_some()).map(|rtsp| rtsp.hold));
@@ -557,10 +588,15 @@ impl Director {
             fatal_retry: self.defaults.fatal_retry,
             stall_after: Some(match acknowledged {
                 true => ACKNOWLEDGED_WITHIN,
+                false if spec.url.tells() => match &spec.url {
+                    OutputUrl::Cot(cot) => TOLD_WITHIN.max(cot.identity.every * 2),
+                    _ => TOLD_WITHIN,
+                },
                 false => self.defaults.stall_after.max(Duration::from_secs(2)),
             }),
             // An SRT session ends by itself when its peer is silent for too long.
-            redial_on_stall: srt.is_none() && !rtsp_serves,
+            // A TAK Server that keeps us silent while it negotiates is given its time.
+            redial_on_stall: srt.is_none() && !rtsp_serves && !server,
             serves: rtsp_serves || srt.is_some_and(|srt| srt.link.listen().is_some()),
             hold,
         }
@@ -591,5 +627,7 @@ const OUTPUTS_EVERY: u32 = 5;
 const IDLE: Nanos = 3_600_000_000_000;
 /// An output whose peer answers is `Live` as long as payload was acknowledged within this time.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(3);
+/// Datagrams of metadata may be rare.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 const PEER_RETRY: Duration = Duration::from_secs(1);
 const LOCAL_RETRY: Duration = Duration::from_millis(500);

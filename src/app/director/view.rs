@@ -29,7 +29,8 @@ impl Director {
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
             if std::mem::replace(&mut seen.live, live) != live {
                 let event = if live { Event::SourceBack } else { Event::SourceGone };
-                for output in card.outputs() {
+                let streams = card.outputs().into_iter().filter(|output| !output.spec().url.tells());
+                for output in streams {
                     self.tell(Id::Output(input, output.spec().id), event.clone());
                 }
             }
@@ -41,11 +42,15 @@ impl Director {
         for card in self.board.inputs(0, usize::MAX) {
             for output in card.outputs() {
                 let spec = output.spec();
+                if spec.url.tells() {
+                    self.look_at_metadata(&output, now);
+                }
                 let Some(seen) = self.outputs.get_mut(&spec.id) else { continue };
                 let stats = output.stats();
                 // Where peers acknowledge, only that counts.
                 let counter = match spec.url {
                     OutputUrl::Srt(_) | OutputUrl::Rtmp(_) | OutputUrl::Rtsp(_) => &stats.acknowledged,
+                    OutputUrl::Cot(ref cot) if cot.dial().is_some() => &stats.acknowledged,
                     _ => &stats.datagrams,
                 };
                 let moved = replace(&mut seen.moved, counter.load(Relaxed));
@@ -164,6 +169,11 @@ impl Director {
                 let Some(card) = self.board.output(input, output) else { return };
                 if status.state == State::Sending && is_refusing(&card, clock::wall_ms()) {
                     status.reason = "peer refuses (ICMP)".into();
+                } else if status.state == State::Starved && card.spec().url.tells() {
+                    status.reason = "the input has no metadata with something to tell".into();
+                } else if matches!(status.state, State::Live) && status.reason.is_empty() {
+                    let warnings = card.stats().tak.stats().map(|tak| tak.warnings.all());
+                    status.reason = warnings.unwrap_or_default().join("; ");
                 } else if status.state == State::Sending {
                     let packets = card.stats().packets_per_datagram.load(Relaxed);
                     if packets > 0 {

@@ -6,6 +6,7 @@ mod options;
 mod rtmp;
 mod rtsp;
 mod srt;
+mod tak;
 mod tls;
 
 use std::ffi::OsString;
@@ -22,11 +23,12 @@ use super::spec::{
     Container, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, UdpInput, UdpOutput,
 };
 use super::srt::SrtEnd;
+use super::tak::CotEnd;
 
 impl InputUrl {
     /// Reads the url of an input. The error names the option, its range, and what is known instead.
     pub fn parse(text: &str) -> Result<Self, FieldError> {
-        let (scheme, rest) = split_scheme(text)?;
+        let (scheme, rest) = split_scheme(text, STREAMS)?;
         match scheme.as_str() {
             "udp" => {
                 let (address, options) = split_address(rest, &[SOCKET_INPUT])?;
@@ -46,7 +48,7 @@ impl InputUrl {
                 let looped = options.choice("loop", &[("true", true), ("false", false)])?.unwrap_or(true);
                 Ok(Self::File(FileInput { path, looped }))
             }
-            other => Err(unsupported(other)),
+            other => Err(unsupported(other, STREAMS)),
         }
     }
 
@@ -62,10 +64,13 @@ impl InputUrl {
 impl OutputUrl {
     /// Reads the url of an output. The error names the option, its range, and what is known instead.
     pub fn parse(text: &str) -> Result<Self, FieldError> {
-        let (scheme, rest) = split_scheme(text)?;
+        let (scheme, rest) = split_scheme(text, OUTPUTS)?;
         match scheme.as_str() {
             "udp" => Ok(Self::Udp(udp_output(rest)?)),
             "rtp" => Ok(Self::Rtp(udp_output(rest)?)),
+            "klv+udp" => Ok(Self::Klv(tak::klv(rest)?)),
+            "cot+udp" => Ok(Self::Cot(tak::mesh(rest)?.into())),
+            "cot+tcp" | "cot+tls" => Ok(Self::Cot(tak::server(rest, scheme == "cot+tls")?.into())),
             "srt" => Ok(Self::Srt(srt::output(rest)?.into())),
             "rtmp" | "rtmps" => Ok(Self::Rtmp(rtmp::output(rest, scheme == "rtmps")?.into())),
             "rtsp" | "rtsps" => Ok(Self::Rtsp(rtsp::output(rest, scheme == "rtsps")?.into())),
@@ -87,7 +92,7 @@ impl OutputUrl {
                     transform: options.transform()?,
                 }))
             }
-            other => Err(unsupported(other)),
+            other => Err(unsupported(other, OUTPUTS)),
         }
     }
 
@@ -107,6 +112,12 @@ impl OutputUrl {
                 None => Protocol::Rtsp,
             },
             Self::File(_) => Protocol::File,
+            Self::Klv(_) => Protocol::KlvUdp,
+            Self::Cot(cot) => match cot.end {
+                CotEnd::Udp(_) => Protocol::CotUdp,
+                CotEnd::Tcp(_) => Protocol::CotTcp,
+                CotEnd::Tls(_) => Protocol::CotTls,
+            },
         }
     }
 }
@@ -146,7 +157,7 @@ fn udp_output(rest: &str) -> Result<UdpOutput, FieldError> {
     })
 }
 
-fn split_scheme(text: &str) -> Result<(String, &str), FieldError> {
+fn split_scheme<'a>(text: &'a str, supported: &str) -> Result<(String, &'a str), FieldError> {
     if text.chars().count() > 1024 {
         return Err(FieldError::new(FIELD, "string_too_long", "String should have at most 1024 characters"));
     }
@@ -154,15 +165,15 @@ fn split_scheme(text: &str) -> Result<(String, &str), FieldError> {
         return Err(bad("a url holds no control characters"));
     }
     let (scheme, rest) =
-        text.split_once(':').ok_or_else(|| bad(format!("a url starts with one of {SUPPORTED}")))?;
+        text.split_once(':').ok_or_else(|| bad(format!("a url starts with one of {supported}")))?;
     Ok((scheme.to_ascii_lowercase(), rest))
 }
 
-fn unsupported(scheme: &str) -> FieldError {
+fn unsupported(scheme: &str, supported: &str) -> FieldError {
     if LATER.contains(&scheme) {
-        bad(format!("{scheme}:// is not supported yet; supported are {SUPPORTED}"))
+        bad(format!("{scheme}:// is not supported yet; supported are {supported}"))
     } else {
-        bad(format!("the scheme is not known; supported are {SUPPORTED}"))
+        bad(format!("the scheme is not known; supported are {supported}"))
     }
 }
 
@@ -195,7 +206,9 @@ fn split_path(rest: &str, known: &[&[&str]]) -> Result<(PathBuf, Options), Field
     Ok((OsString::from_vec(bytes).into(), Options::parse(query, known, &[])?))
 }
 
-const SUPPORTED: &str = "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:";
+const STREAMS: &str = "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps:// and file:";
+const OUTPUTS: &str = "udp://, rtp://, srt://, rtmp://, rtmps://, rtsp://, rtsps://, file:, klv+udp://, cot+udp://, \
+                       cot+tcp:// and cot+tls://";
 const LATER: [&str; 3] = ["v4l2", "http", "https"];
 const SOCKET_INPUT: &[&str] = &["interface", "source", "rcvbuf", "stall_after"];
 const RTP_INPUT: &[&str] = &["reorder_ms"];

@@ -132,7 +132,7 @@ pub(super) fn is_interface(name: &str) -> bool {
 }
 
 /// PIDs of elementary streams (ISO/IEC 13818-1, table 2-3).
-fn pid(text: &str) -> Option<u16> {
+pub(super) fn pid(text: &str) -> Option<u16> {
     let pid = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u16::from_str_radix(hex, 16).ok()?,
         Some(_) => return None,
