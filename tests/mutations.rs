@@ -319,6 +319,27 @@ fn damaged_cursor_on_target_breaks_no_reader() {
     }
 }
 
+#[test]
+fn damaged_packages_break_no_reader() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let read = |name: &str| fs::read(format!("{}/testdata/tak/{name}", env!("CARGO_MANIFEST_DIR")));
+    let (package, keystore) =
+        (read("eye.zip").expect("a package"), read("eye-aes.p12").expect("a key store"));
+    let pref =
+        b"<?xml version='1.0'?><preferences><preference name=\"cot_streams\"><entry key=\"count\">1</entry>\
+        <entry key=\"connectString0\">[::1]:8089:ssl</entry><entry key=\"caLocation\">cert/a.p12</entry>\
+        </preference></preferences>";
+    // A key is derived with every one: slow by design.
+    for round in 0..ROUNDS / 50 {
+        let mut bytes = [&package[..], &keystore, pref][round % 3].to_vec();
+        for _ in 0..random.below(4) {
+            random.damage_words(&mut bytes);
+        }
+        entries::tak::package(&bytes);
+        entries::tak::keystore(&bytes);
+    }
+}
+
 /// xorshift64.
 struct Random(u64);
 

@@ -10,4 +10,5 @@ pub mod rtp;
 pub mod rtsp;
 pub mod srt;
 pub mod srt_handshake;
+pub mod tak;
 pub mod ts;

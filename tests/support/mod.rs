@@ -16,6 +16,7 @@ mod proxy;
 mod rtmp;
 mod rtsp;
 mod srt;
+mod tak;
 mod udp;
 
 use std::fmt::Write as _;
@@ -37,6 +38,7 @@ pub(crate) use proxy::{Path as NetworkPath, Proxy};
 pub(crate) use rtmp::{Nginx, assert_run, clip, complaints, pictures, sounds};
 pub(crate) use rtsp::{GstServer, ffmpeg_publishes, ffmpeg_reads};
 pub(crate) use srt::{End, Giver, LATENCY, MediaMtx, Taker, Tool, newer_libsrt};
+pub(crate) use tak::{Authority, Manner, Marti, TakServer, Told};
 pub(crate) use udp::{Receiver, Sender, free_port, pace, send_paced};
 
 /// How long anything that must happen may take on a machine that is busy with other tests.
