@@ -10,7 +10,7 @@ use millrace::config::{Config, ConfigError};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{demo, probe};
+use crate::{demo, klv, probe};
 
 /// Takes live transport streams in and copies their packets to thousands of outputs.
 #[derive(Debug, Parser)]
@@ -48,6 +48,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write what the KLV metadata in a stream says (MISB ST 0601 and the sets inside it), as JSON, CSV or GeoJSON.
+    ///
+    /// Reads transport streams (asynchronous, synchronous and mis-signalled KLV, in all programs) and files of bare KLV
+    /// packets, to their end or for as long as you like. What is wrong with a packet stands beside what it says.
+    ///
+    /// Exit code 0 = there were packets, 1 = there were none, or an error.
+    #[command(after_help = KLV_EXAMPLES)]
+    Klv(klv::Options),
     /// Show the main job, with nothing configured: a looping stream, six outputs on this machine, a live table.
     ///
     /// Receives what it sends and compares it with what went in; exit code 0 = the same. Ctrl-C ends it.
@@ -64,6 +72,7 @@ impl Cli {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
             Command::Probe { url, seconds, json } => block_on(probe::run(&url, seconds, json)),
+            Command::Klv(options) => block_on(klv::run(options)),
             Command::Demo { seconds } => block_on(demo::run(seconds)),
         };
         // A terminal that went away is nobody's mistake, and nobody is left to be told.
@@ -142,3 +151,13 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
+
+const KLV_EXAMPLES: &str = "\
+Examples:
+  millrace klv flight.ts                                        every packet, a JSON object a line
+  millrace klv flight.ts | jq 'select(.issues != [])'           only those with something wrong
+  millrace klv flight.ts --format csv > flight.csv              a table; --list-fields says of what
+  millrace klv flight.ts --format csv --hold --fields time_us,13,14,15
+  millrace klv flight.ts --format geojson > flight.geojson      track and footprints, for a GIS
+  millrace klv udp://239.1.1.1:5000 --limit 1                   the next packet of a live stream
+  ffmpeg -i in.mp4 -map 0:d -c copy -f data - | millrace klv -  a file of KLV through a pipe";

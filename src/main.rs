@@ -2,7 +2,9 @@
 
 mod cli;
 mod demo;
+mod klv;
 mod probe;
+mod source;
 
 use std::process::ExitCode;
 

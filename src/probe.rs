@@ -2,27 +2,21 @@
 //! JSON. Sends nothing but what an SRT peer needs to hear.
 
 use std::fmt::{self, Display};
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use millrace::app::{self, StartError};
-use millrace::config::Config;
-use millrace::hub::Tools;
-use millrace::ingest::{Driver, NoticeKind};
-use millrace::inspect::{InputHealth, Senders};
+use millrace::inspect::Senders;
 use millrace::media::{Nanos, PACKET};
-use millrace::net::{Receiver, clock};
 use millrace::store::{InputUrl, RawUrl};
 use millrace::telemetry::InputStats;
 use millrace::wire::ts::packet::{PCR_HZ, pcr_delta};
 use millrace::wire::ts::{Analyzer, FirstClock, Framer, Packet, Report};
 use serde::{Serialize, Serializer};
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::source::{self, Source, SourceError};
 
 /// Looks at a file to its end, or listens for so many seconds (Ctrl-C ends that early), and prints what was found.
 pub(crate) async fn run(target: &str, seconds: u64, json: bool) -> io::Result<ExitCode> {
@@ -62,36 +56,26 @@ struct Findings {
 /// Why there is nothing to say about a stream.
 #[derive(Debug, thiserror::Error)]
 enum ProbeError {
-    #[error("{0}")]
-    Url(String),
     #[error(transparent)]
-    Listen(#[from] StartError),
+    Source(#[from] SourceError),
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    #[error("{0}")]
-    Broken(String),
-    #[error("nothing was received in {0} s")]
-    Silent(u64),
     #[error("no transport packet was found in {0} bytes")]
     NoPacket(u64),
-    #[error("what arrived is no RTP with a transport stream (payload type 33); try udp://")]
-    NoRtp,
 }
 
 async fn look(target: &str, time: Duration) -> Result<Findings, ProbeError> {
-    let is_url = target.contains("://") || target.starts_with("file:");
-    if !is_url {
-        return read(target, Path::new(target));
-    }
-    match InputUrl::parse(target).map_err(|error| ProbeError::Url(error.msg))? {
-        InputUrl::File(file) => read(target, &file.path),
-        url => listen(target, &url, time).await,
+    match Source::parse(target)? {
+        Source::Live(url) => listen(target, &url, time).await,
+        source => match source.open()? {
+            Some(mut bytes) => read(target, &mut *bytes),
+            None => Err(ProbeError::NoPacket(0)),
+        },
     }
 }
 
 /// Reads a file as fast as it can be read; time in it is what its clock says.
-fn read(target: &str, path: &Path) -> Result<Findings, ProbeError> {
-    let mut file = File::open(path)?;
+fn read(target: &str, from: &mut dyn Read) -> Result<Findings, ProbeError> {
     let (mut analyzer, mut playtime, stats) = (Analyzer::new(), Playtime::default(), Arc::default());
     let mut position = 0;
     let mut take = |datagram: &[u8]| {
@@ -99,15 +83,11 @@ fn read(target: &str, path: &Path) -> Result<Findings, ProbeError> {
         analyzer.datagram(position, datagram, NO_ARRIVAL);
         position += 1;
     };
-    let (mut framer, mut buffer, mut bytes) = (Framer::stream(), vec![0; CHUNK], 0);
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        bytes += length as u64;
-        framer.push(&buffer[..length], &mut take);
-    }
+    let mut framer = Framer::stream();
+    let bytes = source::read(from, |chunk| {
+        framer.push(chunk, &mut take);
+        Ok::<_, ProbeError>(true)
+    })?;
     framer.finish(&mut take);
     let seconds = playtime.seconds();
     let mut stream = analyzer.report(NO_ARRIVAL);
@@ -117,58 +97,23 @@ fn read(target: &str, path: &Path) -> Result<Findings, ProbeError> {
 
 async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings, ProbeError> {
     let stats = Arc::<InputStats>::default();
-    let mut ear = app::listen(url, &Config::default(), &stats).await?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut analyzer = Analyzer::new();
-    let (mut position, mut last_arrival, mut bytes) = (0, 0, 0);
+    let mut position = 0;
     let mut take = |datagram: &[u8], arrival| {
         analyzer.datagram(position, datagram, arrival);
         position += 1;
     };
     let mut framer = Framer::datagrams();
-    let mut tools = Tools { receiver: Receiver::new() };
-    let mut tick = tokio::time::interval(LOOK);
-    let begin = clock::now();
-    let mut now = begin;
-    let mut stop = false;
-    while !stop && now - begin < time.as_nanos() as u64 {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = interrupt.recv() => stop = true,
-        }
-        now = clock::now();
-        let ended = ear.end();
-        let (failed, _) = ear.driver.poll(&mut tools, now, &stats, &mut |payload, arrival| {
-            stats.datagrams.fetch_add(1, Relaxed);
-            bytes += payload.len() as u64;
-            last_arrival = arrival;
-            framer.push(payload, &mut |datagram| take(datagram, arrival));
-        });
-        let over = match failed {
-            Some(NoticeKind::Failed { reason, .. }) => Some(reason),
-            _ => ended,
-        };
-        // What came before a connection ended is what there is to tell.
-        stop |= over.is_some();
-        if let Some(reason) = over.filter(|_| bytes == 0) {
-            return Err(ProbeError::Broken(reason));
-        }
-    }
-    framer.finish(&mut |datagram| take(datagram, last_arrival));
-    let health = InputHealth::default();
-    if let Driver::Udp(udp) = &ear.driver {
-        health.senders(udp.sender(), udp.foreign());
-    }
-    let senders = health.latest_senders().map(|senders| Senders::clone(&senders));
-    if bytes == 0 {
-        let heard = senders.is_some_and(|senders| senders.current.is_some());
-        return Err(if heard { ProbeError::NoRtp } else { ProbeError::Silent(time.as_secs()) });
-    }
-    let seconds = (now - begin) as f64 / 1e9;
-    let srt = ear.srt();
-    drop(ear);
-    stats.srt.show(srt);
-    let found = findings(target, Some(seconds), analyzer.report(now), stats, &framer, bytes)?;
+    let heard = source::listen(url, Some(time), &stats, |payload, arrival| {
+        framer.push(payload, &mut |datagram| take(datagram, arrival));
+        true
+    })
+    .await?;
+    framer.finish(&mut |datagram| take(datagram, heard.last_arrival));
+    let seconds = (heard.end - heard.begin) as f64 / 1e9;
+    let report = analyzer.report(heard.end);
+    let found = findings(target, Some(seconds), report, stats, &framer, heard.bytes)?;
+    let senders = heard.senders.map(|senders| Senders::clone(&senders));
     Ok(Findings { live: true, senders, ..found })
 }
 
@@ -295,8 +240,5 @@ impl Display for Findings {
 
 /// A file has none.
 const NO_ARRIVAL: Nanos = 0;
-const CHUNK: usize = 64 << 10;
-/// How often the socket is read; the kernel stamps arrivals.
-const LOOK: Duration = Duration::from_millis(10);
 /// A longer step of the clock says nothing about the time between.
 const A_SECOND: i64 = PCR_HZ as i64;

@@ -50,7 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Front doors: they may import every room, and nobody imports them.
-const FRONT: &[&str] = &["lib", "main", "cli", "demo", "probe"];
+const FRONT: &[&str] = &["lib", "main", "cli", "demo", "klv", "probe", "source"];
 
 /// Rooms that may hold `unsafe`: those that make system calls.
 const UNSAFE_ROOMS: &[&str] = &["net", "camera"];

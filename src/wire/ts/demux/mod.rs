@@ -3,9 +3,11 @@
 
 mod assembly;
 mod format;
+mod programs;
 
 use self::assembly::{Assembly, Progress};
 pub use self::format::{Elementary, Format};
+pub use self::programs::Programs;
 use super::packet::{Continuity, Counter, NULL_PID, PAT_PID, Packet};
 use super::pes::PesHeader;
 use super::psi::{Pmt, Stream};
