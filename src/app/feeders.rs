@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::hub::{FeedWriter, StreamKey};
 use crate::ingest::{Fed, Notice, NoticeKind};
@@ -32,7 +32,7 @@ pub(super) enum Ending {
     },
 }
 
-/// A task that reads; it is stopped when this is dropped.
+/// A task that is stopped when this is dropped.
 pub(super) struct Task(AbortHandle);
 
 impl Feeder {
@@ -63,7 +63,14 @@ impl Feeder {
             // Nobody listens when the engine ends.
             let _ = notices.send(Notice { stream, attempt, kind }).await;
         });
-        Task(task.abort_handle())
+        Task::own(&task)
+    }
+}
+
+impl Task {
+    /// Takes a task over.
+    pub(super) fn own(task: &JoinHandle<()>) -> Self {
+        Self(task.abort_handle())
     }
 }
 

@@ -11,6 +11,7 @@ mod servers;
 mod sessions;
 mod socket;
 mod streams;
+mod taps;
 mod trust;
 
 use std::collections::HashMap;

@@ -19,6 +19,7 @@ use crate::egress::{
 use crate::hub::{Bounds, Command, FeedWriter, Lane, StreamKey, feed};
 use crate::ingest::{self, Driver, Fed, Inlet};
 use crate::inspect::InputHealth;
+use crate::inspect::klv::Tap;
 use crate::media::{Message, Nanos, Tracks};
 use crate::mux::{Derivation, Product};
 use crate::net::{clock, pin_to_core};
@@ -168,13 +169,19 @@ impl Streams {
     }
 
     /// Makes a stream on the shard that owns the fewest.
-    pub(crate) fn open(&mut self, key: StreamKey, stats: Arc<InputStats>, health: Arc<InputHealth>) {
+    pub(crate) fn open(
+        &mut self,
+        key: StreamKey,
+        stats: Arc<InputStats>,
+        health: Arc<InputHealth>,
+        tap: Option<Tap>,
+    ) {
         let owned = |shard: usize| self.streams.values().filter(|s| s.shard == shard).count();
         let shard = (0..self.shards.len()).min_by_key(|&s| owned(s)).unwrap_or(0);
         let (lane, writer) = Lane::new(self.bounds);
         let (told, tracks) = watch::channel(Arc::default());
         let notices = self.ingest_notices.clone();
-        let inlet = Inlet::new(key, (writer, self.bounds), told, stats, health, notices);
+        let inlet = Inlet::new(key, (writer, self.bounds), told, stats, (health, tap), notices);
         self.insist(shard, Command::Open(key, Box::new(inlet)));
         self.streams.insert(key, Stream { shard, lane, tracks, derived: HashMap::new(), fed: false });
     }

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 
 use crate::inspect::InputHealth;
+use crate::inspect::klv::Metadata;
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec, is_reader, reader_of};
 use crate::telemetry::{Event, EventRing, InputStats, Level, OutputStats, Status};
 
@@ -151,6 +152,11 @@ impl InputCard {
     /// What the shard finds out about the stream.
     pub fn health(&self) -> &Arc<InputHealth> {
         &self.health
+    }
+
+    /// What the KLV of the stream says.
+    pub fn klv(&self) -> &Arc<Metadata> {
+        self.health.klv()
     }
 
     /// What is in the stream and who sends it, as last reported; `None` before the first report.

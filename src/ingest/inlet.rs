@@ -11,6 +11,7 @@ use super::pipe::Pipe;
 use super::{Driver, Fed, Notice};
 use crate::hub::{Bounds, Intake, LaneWriter, Polled, Schedule, StreamKey, Tools};
 use crate::inspect::InputHealth;
+use crate::inspect::klv::Tap;
 use crate::media::{Nanos, Tracks};
 use crate::mux::{Derivation, Maker};
 use crate::net::clock;
@@ -55,7 +56,8 @@ pub enum Command {
 }
 
 impl Inlet {
-    /// A stream that writes to `writer`'s lane, counts in `stats`, reports to `health` and tells its supervisor
+    /// A stream that writes to `writer`'s lane, counts in `stats`, reports to `health`, shows what it receives to `tap`
+    /// where there is one, and tells its supervisor
     /// what happens through `notices` (dropped when that is full: the watchdog notices too).
     /// The tracks are told to `tracks` as far as somebody needs frames; lanes of frames are as large as `bounds` say.
     pub fn new(
@@ -63,7 +65,7 @@ impl Inlet {
         (writer, bounds): (LaneWriter, Bounds),
         tracks: watch::Sender<Arc<Tracks>>,
         stats: Arc<InputStats>,
-        health: Arc<InputHealth>,
+        (health, tap): (Arc<InputHealth>, Option<Tap>),
         notices: mpsc::Sender<Notice>,
     ) -> Self {
         Self {
@@ -72,7 +74,7 @@ impl Inlet {
             driver: None,
             framer: Framer::datagrams(),
             framed_before: (0, 0),
-            pipe: Pipe::new(writer, bounds, tracks, stats),
+            pipe: Pipe::new(writer, bounds, tracks, stats, tap),
             waiting_since: None,
             uncommitted: None,
             held_back: 0,
@@ -190,6 +192,7 @@ impl Intake for Inlet {
         stats.bitrate_bps.store(rate, Relaxed);
         stats.junk_bytes.store(self.framed_before.0 + self.framer.junk_bytes(), Relaxed);
         stats.resyncs.store(self.framed_before.1 + self.framer.resyncs(), Relaxed);
+        self.pipe.publish();
         if now - self.reported >= REPORT {
             self.reported = now;
             let report = self.pipe.report(now);

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::splice::Splice;
 use crate::hub::{Bounds, Cursor, Lane, LaneWriter, Polled, Pulse};
+use crate::inspect::klv::Tap;
 use crate::media::{Frame, Kind, Nanos, PACKET, Tracks};
 use crate::mux::{Demuxer, DemuxerOptions, Derivation, Maker, Muxer, MuxerOptions};
 use crate::telemetry::InputStats;
@@ -28,6 +29,8 @@ pub(super) struct Pipe {
     splice: Splice,
     frames: Option<Frames>,
     tracks: watch::Sender<Arc<Tracks>>,
+    /// Looks for KLV in what the source gives; none where nobody wants to know.
+    tap: Option<Box<Tap>>,
     /// When the muxer is looked after, while frames come.
     next_tick: Option<Nanos>,
     /// Scratch.
@@ -47,6 +50,7 @@ impl Pipe {
         bounds: Bounds,
         tracks: watch::Sender<Arc<Tracks>>,
         stats: Arc<InputStats>,
+        tap: Option<Tap>,
     ) -> Self {
         Self {
             writer,
@@ -60,6 +64,7 @@ impl Pipe {
             splice: Splice::default(),
             frames: None,
             tracks,
+            tap: tap.map(Box::new),
             next_tick: None,
             made: Vec::new(),
         }
@@ -67,6 +72,9 @@ impl Pipe {
 
     /// A source begins that gives frames, or datagrams.
     pub(super) fn begin(&mut self, frames: bool) {
+        if let Some(tap) = &mut self.tap {
+            tap.begin();
+        }
         if frames {
             self.splice.begin();
             self.muxer.get_or_insert_with(|| Box::new(Muxer::new(MuxerOptions::default())));
@@ -79,6 +87,9 @@ impl Pipe {
     /// The source is gone: what only its next packet would have ended leaves.
     pub(super) fn end(&mut self) {
         let arrival = self.last_arrival;
+        if let Some(tap) = &mut self.tap {
+            tap.end(arrival);
+        }
         if let Some(demuxer) = self.frames.as_mut().and_then(|frames| frames.demuxer.as_mut()) {
             demuxer.flush(arrival, &mut |frame| self.made.push(frame));
             self.keep_made();
@@ -96,6 +107,9 @@ impl Pipe {
 
     /// Takes a datagram of whole packets.
     pub(super) fn take(&mut self, datagram: &[u8], arrival: Nanos) {
+        if let Some(tap) = &mut self.tap {
+            tap.datagram(datagram, arrival);
+        }
         self.stage(datagram, arrival);
         if let Some(demuxer) = self.frames.as_mut().and_then(|frames| frames.demuxer.as_mut()) {
             demuxer.push(datagram, arrival, &mut |frame| self.made.push(frame));
@@ -107,6 +121,10 @@ impl Pipe {
     pub(super) fn take_frame(&mut self, mut frame: Frame) {
         self.arrive(frame.arrival);
         self.splice.place(&mut frame);
+        // Here, and not behind the muxer: there it would wait for company.
+        if let Some(tap) = &mut self.tap {
+            tap.frame(&frame);
+        }
         self.next_tick.get_or_insert(frame.arrival + TICK);
         self.mux(|muxer, sink| muxer.push(&frame, &mut |datagram, arrival| sink(datagram, arrival)));
         self.keep(frame);
@@ -182,6 +200,13 @@ impl Pipe {
             each(frames.writer.lane().pulse());
         }
         self.makers.iter().for_each(|(_, maker)| maker.pulses(each));
+    }
+
+    /// Publishes counters.
+    pub(super) fn publish(&self) {
+        if let Some(tap) = &self.tap {
+            tap.publish();
+        }
     }
 
     /// What is in the stream.

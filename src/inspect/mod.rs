@@ -1,6 +1,7 @@
 //! Health of a stream, made from what passes by: reports enter once a second, snapshots leave. Never in the way.
 
 pub mod geo;
+pub mod klv;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
+use self::klv::Metadata;
 use crate::wire::ts::Report;
 
 /// What is known about a stream beyond its counters.
@@ -15,6 +17,7 @@ use crate::wire::ts::Report;
 pub struct InputHealth {
     report: ArcSwapOption<Report>,
     senders: ArcSwapOption<Senders>,
+    klv: Arc<Metadata>,
 }
 
 /// Who sends to an input.
@@ -36,6 +39,11 @@ pub struct Foreign {
 }
 
 impl InputHealth {
+    /// What its KLV says.
+    pub fn klv(&self) -> &Arc<Metadata> {
+        &self.klv
+    }
+
     /// Puts a new report in place.
     pub fn report(&self, report: Report) {
         self.report.store(Some(Arc::new(report)));

@@ -16,4 +16,4 @@ pub use link::{Link, LinkList, LinkState};
 pub use session::{Connection, Session, SessionId, SessionList, SessionsFull, Transport, next_session};
 pub use srt::{Encryption, EncryptionCell, Spread, SrtStats, VersionCell};
 pub use state::{Desired, State, Status};
-pub use stats::{InputStats, OutputStats, Rate, ShardStats};
+pub use stats::{InputStats, KlvStats, OutputStats, Rate, ShardStats};

@@ -93,6 +93,23 @@ pub struct OutputStats {
     pub dropped_tracks: DroppedTracks,
 }
 
+/// What was found of the KLV of one input. Written by the shard that owns it.
+#[derive(Debug, Default, Serialize)]
+pub struct KlvStats {
+    /// KLV packets that passed.
+    pub packets: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    /// Packets that nobody decoded: more came than is decoded, or than the decoder took.
+    pub dropped: AtomicU64,
+    /// Packets that are longer than is read (64 kB).
+    pub oversize: AtomicU64,
+    /// PES packets and units of metadata of which a part was missing.
+    pub damaged: AtomicU64,
+    /// PES packets that are declared as KLV and carry none.
+    pub foreign: AtomicU64,
+}
+
 /// What one shard did. Written by its thread.
 #[derive(Debug, Default, Serialize)]
 pub struct ShardStats {

@@ -19,6 +19,7 @@ use super::feeders::{Feeder, Task};
 use super::servers::{self, Server, Servers};
 use super::sessions::Plan;
 use super::streams::Streams;
+use super::taps;
 use crate::config::Config;
 use crate::control::{Board, Command, InputCard, OutputCard};
 use crate::egress;
@@ -86,10 +87,11 @@ pub(super) struct Director {
 }
 
 /// What was last seen of an input.
-#[derive(Default)]
 pub(super) struct SeenInput {
     packets: u64,
     live: bool,
+    /// Decodes its KLV.
+    _klv: Task,
 }
 
 /// What was last seen of an output.
@@ -298,8 +300,9 @@ impl Director {
     /// Shows an input of the store and starts it when it shall run.
     fn add_input(&mut self, spec: &Arc<InputSpec>) -> Arc<InputCard> {
         let card = self.board.add_input(Arc::clone(spec), clock::wall());
-        self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()));
-        self.inputs.insert(spec.id, SeenInput::default());
+        let (tap, klv) = taps::open(&self.media, card.klv());
+        self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()), Some(tap));
+        self.inputs.insert(spec.id, SeenInput { packets: 0, live: false, _klv: klv });
         let id = Id::Input(spec.id);
         self.keeper.insert(id, self.input_policy(spec), clock::now());
         if spec.desired == Desired::Running {
