@@ -35,7 +35,10 @@ enum Command {
         /// The file.
         config: PathBuf,
     },
-    /// Say what is in a transport stream: programs, streams, bit rates, clock, errors.
+    /// Say what is in a transport stream: programs, streams, bit rates, clock, errors, and which rules it breaks.
+    ///
+    /// The rules are those of ETSI TR 101 290 (priorities 1 and 2) and of MISB ST 1402, 0601, 0902 and 0604; --json names
+    /// all of them, what is measured for each, and which do not apply.
     ///
     /// Exit code 1 = nothing was received, or no packet found.
     Probe {
@@ -47,6 +50,9 @@ enum Command {
         /// For machines.
         #[arg(long)]
         json: bool,
+        /// Exit code 3 = the stream breaks a rule of priority 1 or 2.
+        #[arg(long)]
+        strict: bool,
     },
     /// Write what the KLV metadata in a stream says (MISB ST 0601 and the sets inside it), as JSON, CSV or GeoJSON.
     ///
@@ -71,7 +77,9 @@ impl Cli {
         let done = match self.command {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
-            Command::Probe { url, seconds, json } => block_on(probe::run(&url, seconds, json)),
+            Command::Probe { url, seconds, json, strict } => {
+                block_on(probe::run(&url, seconds, json, strict))
+            }
             Command::Klv(options) => block_on(klv::run(options)),
             Command::Demo { seconds } => block_on(demo::run(seconds)),
         };

@@ -6,10 +6,12 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use millrace::inspect::Senders;
+use millrace::inspect::conformance::{Conformance, Examiner, Verdict};
 use millrace::media::{Nanos, PACKET};
+use millrace::net::clock;
 use millrace::store::{InputUrl, RawUrl};
 use millrace::telemetry::InputStats;
 use millrace::wire::ts::packet::{PCR_HZ, pcr_delta};
@@ -19,7 +21,9 @@ use serde::{Serialize, Serializer};
 use crate::source::{self, Source, SourceError};
 
 /// Looks at a file to its end, or listens for so many seconds (Ctrl-C ends that early), and prints what was found.
-pub(crate) async fn run(target: &str, seconds: u64, json: bool) -> io::Result<ExitCode> {
+///
+/// `strict`: exit code 3 when a rule of priority 1 or 2 is broken.
+pub(crate) async fn run(target: &str, seconds: u64, json: bool, strict: bool) -> io::Result<ExitCode> {
     let findings = match look(target, Duration::from_secs(seconds)).await {
         Ok(findings) => findings,
         Err(error) => {
@@ -34,7 +38,8 @@ pub(crate) async fn run(target: &str, seconds: u64, json: bool) -> io::Result<Ex
     } else {
         write!(stdout, "{findings}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    let broken = strict && findings.conformance.state == Verdict::Failed;
+    Ok(if broken { ExitCode::from(BROKEN) } else { ExitCode::SUCCESS })
 }
 
 /// What was found, in the words of the API.
@@ -47,6 +52,7 @@ struct Findings {
     #[serde(skip)]
     live: bool,
     stream: Report,
+    conformance: Conformance,
     #[serde(serialize_with = "inner")]
     counters: Arc<InputStats>,
     /// Who sends; null for a file and for SRT.
@@ -76,12 +82,10 @@ async fn look(target: &str, time: Duration) -> Result<Findings, ProbeError> {
 
 /// Reads a file as fast as it can be read; time in it is what its clock says.
 fn read(target: &str, from: &mut dyn Read) -> Result<Findings, ProbeError> {
-    let (mut analyzer, mut playtime, stats) = (Analyzer::new(), Playtime::default(), Arc::default());
-    let mut position = 0;
+    let (mut rules, mut playtime, stats) = (Rules::new(), Playtime::default(), Arc::default());
     let mut take = |datagram: &[u8]| {
         Packet::all(datagram).for_each(|packet| playtime.push(packet));
-        analyzer.datagram(position, datagram, NO_ARRIVAL);
-        position += 1;
+        rules.take(datagram, NO_ARRIVAL);
     };
     let mut framer = Framer::stream();
     let bytes = source::read(from, |chunk| {
@@ -90,19 +94,15 @@ fn read(target: &str, from: &mut dyn Read) -> Result<Findings, ProbeError> {
     })?;
     framer.finish(&mut take);
     let seconds = playtime.seconds();
-    let mut stream = analyzer.report(NO_ARRIVAL);
+    let (mut stream, conformance) = rules.finish(&framer, NO_ARRIVAL, None);
     forget_arrivals(&mut stream, seconds);
-    findings(target, seconds, stream, stats, &framer, bytes)
+    findings(target, seconds, (stream, conformance), stats, &framer, bytes)
 }
 
 async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings, ProbeError> {
     let stats = Arc::<InputStats>::default();
-    let mut analyzer = Analyzer::new();
-    let mut position = 0;
-    let mut take = |datagram: &[u8], arrival| {
-        analyzer.datagram(position, datagram, arrival);
-        position += 1;
-    };
+    let mut rules = Rules::new();
+    let mut take = |datagram: &[u8], arrival| rules.take(datagram, arrival);
     let mut framer = Framer::datagrams();
     let heard = source::listen(url, Some(time), &stats, |payload, arrival| {
         framer.push(payload, &mut |datagram| take(datagram, arrival));
@@ -111,8 +111,8 @@ async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings
     .await?;
     framer.finish(&mut |datagram| take(datagram, heard.last_arrival));
     let seconds = (heard.end - heard.begin) as f64 / 1e9;
-    let report = analyzer.report(heard.end);
-    let found = findings(target, Some(seconds), report, stats, &framer, heard.bytes)?;
+    let found = rules.finish(&framer, heard.end, Some((heard.end, clock::wall())));
+    let found = findings(target, Some(seconds), found, stats, &framer, heard.bytes)?;
     let senders = heard.senders.map(|senders| Senders::clone(&senders));
     Ok(Findings { live: true, senders, ..found })
 }
@@ -120,7 +120,7 @@ async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings
 fn findings(
     target: &str,
     seconds: Option<f64>,
-    stream: Report,
+    (stream, conformance): (Report, Conformance),
     counters: Arc<InputStats>,
     framer: &Framer,
     bytes: u64,
@@ -134,7 +134,51 @@ fn findings(
     counters.junk_bytes.store(framer.junk_bytes(), Relaxed);
     counters.resyncs.store(framer.resyncs(), Relaxed);
     let url = RawUrl::from(target).to_string();
-    Ok(Findings { url, seconds, live: false, stream, counters, senders: None })
+    Ok(Findings { url, seconds, live: false, stream, conformance, counters, senders: None })
+}
+
+/// Holds a stream against the rules.
+struct Rules {
+    analyzer: Analyzer,
+    examiner: Examiner,
+    position: u64,
+}
+
+impl Rules {
+    fn new() -> Self {
+        let mut analyzer = Analyzer::new();
+        analyzer.keep_sample();
+        Self { analyzer, examiner: Examiner::default(), position: 0 }
+    }
+
+    fn take(&mut self, datagram: &[u8], arrival: Nanos) {
+        self.analyzer.datagram(self.position, datagram, arrival);
+        self.position += 1;
+        if self.position.is_multiple_of(SAMPLED)
+            && let Some(sample) = self.analyzer.take_sample()
+        {
+            self.examiner.take(&sample);
+        }
+    }
+
+    /// What was found; a file has ended, what is listened to goes on elsewhere.
+    fn finish(
+        mut self,
+        framer: &Framer,
+        end: Nanos,
+        now: Option<(Nanos, SystemTime)>,
+    ) -> (Report, Conformance) {
+        if let Some(sample) = self.analyzer.take_sample() {
+            self.examiner.take(&sample);
+        }
+        if now.is_none() {
+            self.examiner.finish();
+        }
+        self.analyzer.framing(framer.junk_bytes(), framer.resyncs());
+        let report = self.analyzer.report(end);
+        let conformance = Conformance::new(&report.vitals, &self.examiner, now);
+        (report, conformance)
+    }
 }
 
 fn inner<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -188,7 +232,7 @@ impl Playtime {
 
 impl Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, seconds, live, stream, counters, senders } = self;
+        let Self { url, seconds, live, stream, conformance, counters, senders } = self;
         match (live, seconds) {
             (true, Some(seconds)) => writeln!(f, "{url}, {seconds:.1} s")?,
             (_, Some(seconds)) => writeln!(
@@ -197,7 +241,7 @@ impl Display for Findings {
             )?,
             (_, None) => writeln!(f, "{url}, without a clock: no bit rates")?,
         }
-        write!(f, "{stream}")?;
+        write!(f, "{stream}{conformance}")?;
         if let Some(Senders { current, foreign }) = senders {
             if let Some(current) = current {
                 writeln!(f, "Sender: {current}")?;
@@ -238,6 +282,10 @@ impl Display for Findings {
     }
 }
 
+/// Rules are broken.
+const BROKEN: u8 = 3;
+/// Datagrams after which what was sampled is looked at.
+const SAMPLED: u64 = 32;
 /// A file has none.
 const NO_ARRIVAL: Nanos = 0;
 /// A longer step of the clock says nothing about the time between.
