@@ -1,8 +1,6 @@
 //! `millrace klv`: what it writes of streams and files, in every format, against what an independent decoder reads; its
 //! exit codes, and what it keeps in memory.
 
-#![expect(clippy::disallowed_methods, reason = "tests wait in real time")]
-
 mod support;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
@@ -235,7 +233,9 @@ fn a_table_has_the_columns_that_are_asked_for() {
     for (line, packet) in lines.zip(&found) {
         let fields: Vec<&str> = line.split(',').collect();
         assert_eq!(fields.len(), width);
-        assert_eq!(fields[latitude].parse::<f64>().ok(), item(packet, 13).as_f64());
+        let said = item(packet, 13).as_f64().expect("a latitude");
+        // serde_json reads the last bit of a number otherwise than it was written
+        assert!((fields[latitude].parse::<f64>().expect("a number") - said).abs() < 1e-12);
         assert_eq!((fields[mission], fields[roll]), (item(packet, 3).as_str().expect("text"), ""));
         rows += 1;
     }
@@ -310,7 +310,9 @@ fn standard_input_is_read_and_junk_is_passed_over() {
     let stream = std::fs::read(testdata("ts/h264_sync.ts")).expect("a stream");
     let junk = [b"not a packet ".to_vec(), klv_file.clone(), b"junk".to_vec(), klv_file.clone()].concat();
     let cut = klv_file[..60].to_vec();
-    for (bytes, expected) in [(klv_file, 1), (stream[17..].to_vec(), 60), (junk, 2), (cut, 1)] {
+    for (bytes, expected, whole) in
+        [(klv_file, 1, true), (stream[17..].to_vec(), 60, true), (junk, 2, true), (cut, 1, false)]
+    {
         let mut child = klv(&["-"]).stdin(Stdio::piped()).spawn().expect("millrace runs");
         let mut stdin = child.stdin.take().expect("a pipe");
         let writer = std::thread::spawn(move || stdin.write_all(&bytes));
@@ -318,7 +320,7 @@ fn standard_input_is_read_and_junk_is_passed_over() {
         writer.join().expect("a thread").expect("written");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.stdout.iter().filter(|&&byte| byte == b'\n').count(), expected);
-        if expected == 1 && output.stdout.len() < 2000 {
+        if !whole {
             let packet: Value = serde_json::from_slice(&output.stdout).expect("JSON");
             assert_eq!(packet["issues"][0]["fault"], "truncated", "{packet}");
         }
