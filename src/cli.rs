@@ -10,7 +10,7 @@ use millrace::config::{Config, ConfigError};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{demo, package, probe};
+use crate::{demo, klv, package, probe};
 
 /// Takes live transport streams in and copies their packets to thousands of outputs.
 #[derive(Debug, Parser)]
@@ -35,7 +35,10 @@ enum Command {
         /// The file.
         config: PathBuf,
     },
-    /// Say what is in a transport stream: programs, streams, bit rates, clock, errors.
+    /// Say what is in a transport stream: programs, streams, bit rates, clock, errors, and which rules it breaks.
+    ///
+    /// The rules are those of ETSI TR 101 290 (priorities 1 and 2) and of MISB ST 1402, 0601, 0902 and 0604; --json names
+    /// all of them, what is measured for each, and which do not apply.
     ///
     /// Exit code 1 = nothing was received, or no packet found.
     Probe {
@@ -47,6 +50,9 @@ enum Command {
         /// For machines.
         #[arg(long)]
         json: bool,
+        /// Exit code 3 = the stream breaks a rule of priority 1 or 2.
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what is in a data package of a TAK Server: servers, certificates and when they expire.
     ///
@@ -62,6 +68,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write what the KLV metadata in a stream says (MISB ST 0601 and the sets inside it), as JSON, CSV or GeoJSON.
+    ///
+    /// Reads transport streams (asynchronous, synchronous and mis-signalled KLV, in all programs) and files of bare KLV
+    /// packets, to their end or for as long as you like. What is wrong with a packet stands beside what it says.
+    ///
+    /// Exit code 0 = there were packets, 1 = there were none, or an error.
+    #[command(after_help = KLV_EXAMPLES)]
+    Klv(klv::Options),
     /// Show the main job, with nothing configured: a looping stream, six outputs on this machine, a live table.
     ///
     /// Receives what it sends and compares it with what went in; exit code 0 = the same. Ctrl-C ends it.
@@ -77,7 +91,10 @@ impl Cli {
         let done = match self.command {
             Command::Run { config } => run(config.as_deref()),
             Command::Check { config } => check(&config),
-            Command::Probe { url, seconds, json } => block_on(probe::run(&url, seconds, json)),
+            Command::Probe { url, seconds, json, strict } => {
+                block_on(probe::run(&url, seconds, json, strict))
+            }
+            Command::Klv(options) => block_on(klv::run(options)),
             Command::Tak { package, password, json } => package::show(&package, password.as_deref(), json),
             Command::Demo { seconds } => block_on(demo::run(seconds)),
         };
@@ -157,3 +174,13 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
+
+const KLV_EXAMPLES: &str = "\
+Examples:
+  millrace klv flight.ts                                        every packet, a JSON object a line
+  millrace klv flight.ts | jq 'select(.issues != [])'           only those with something wrong
+  millrace klv flight.ts --format csv > flight.csv              a table; --list-fields says of what
+  millrace klv flight.ts --format csv --hold --fields time_us,13,14,15
+  millrace klv flight.ts --format geojson > flight.geojson      track and footprints, for a GIS
+  millrace klv udp://239.1.1.1:5000 --limit 1                   the next packet of a live stream
+  ffmpeg -i in.mp4 -map 0:d -c copy -f data - | millrace klv -  a file of KLV through a pipe";

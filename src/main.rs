@@ -2,8 +2,10 @@
 
 mod cli;
 mod demo;
+mod klv;
 mod package;
 mod probe;
+mod source;
 
 use std::process::ExitCode;
 

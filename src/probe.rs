@@ -2,30 +2,28 @@
 //! JSON. Sends nothing but what an SRT peer needs to hear.
 
 use std::fmt::{self, Display};
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use millrace::app::{self, StartError};
-use millrace::config::Config;
-use millrace::hub::Tools;
-use millrace::ingest::{Driver, NoticeKind};
-use millrace::inspect::{InputHealth, Senders};
+use millrace::inspect::Senders;
+use millrace::inspect::conformance::{Conformance, Examiner, Verdict};
 use millrace::media::{Nanos, PACKET};
-use millrace::net::{Receiver, clock};
+use millrace::net::clock;
 use millrace::store::{InputUrl, RawUrl};
 use millrace::telemetry::InputStats;
 use millrace::wire::ts::packet::{PCR_HZ, pcr_delta};
 use millrace::wire::ts::{Analyzer, FirstClock, Framer, Packet, Report};
 use serde::{Serialize, Serializer};
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::source::{self, Source, SourceError};
 
 /// Looks at a file to its end, or listens for so many seconds (Ctrl-C ends that early), and prints what was found.
-pub(crate) async fn run(target: &str, seconds: u64, json: bool) -> io::Result<ExitCode> {
+///
+/// `strict`: exit code 3 when a rule of priority 1 or 2 is broken.
+pub(crate) async fn run(target: &str, seconds: u64, json: bool, strict: bool) -> io::Result<ExitCode> {
     let findings = match look(target, Duration::from_secs(seconds)).await {
         Ok(findings) => findings,
         Err(error) => {
@@ -40,7 +38,8 @@ pub(crate) async fn run(target: &str, seconds: u64, json: bool) -> io::Result<Ex
     } else {
         write!(stdout, "{findings}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    let broken = strict && findings.conformance.state == Verdict::Failed;
+    Ok(if broken { ExitCode::from(BROKEN) } else { ExitCode::SUCCESS })
 }
 
 /// What was found, in the words of the API.
@@ -53,6 +52,7 @@ struct Findings {
     #[serde(skip)]
     live: bool,
     stream: Report,
+    conformance: Conformance,
     #[serde(serialize_with = "inner")]
     counters: Arc<InputStats>,
     /// Who sends; null for a file and for SRT.
@@ -62,120 +62,65 @@ struct Findings {
 /// Why there is nothing to say about a stream.
 #[derive(Debug, thiserror::Error)]
 enum ProbeError {
-    #[error("{0}")]
-    Url(String),
     #[error(transparent)]
-    Listen(#[from] StartError),
+    Source(#[from] SourceError),
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    #[error("{0}")]
-    Broken(String),
-    #[error("nothing was received in {0} s")]
-    Silent(u64),
     #[error("no transport packet was found in {0} bytes")]
     NoPacket(u64),
-    #[error("what arrived is no RTP with a transport stream (payload type 33); try udp://")]
-    NoRtp,
 }
 
 async fn look(target: &str, time: Duration) -> Result<Findings, ProbeError> {
-    let is_url = target.contains("://") || target.starts_with("file:");
-    if !is_url {
-        return read(target, Path::new(target));
-    }
-    match InputUrl::parse(target).map_err(|error| ProbeError::Url(error.msg))? {
-        InputUrl::File(file) => read(target, &file.path),
-        url => listen(target, &url, time).await,
+    match Source::parse(target)? {
+        Source::Live(url) => listen(target, &url, time).await,
+        source => match source.open()? {
+            Some(mut bytes) => read(target, &mut *bytes),
+            None => Err(ProbeError::NoPacket(0)),
+        },
     }
 }
 
 /// Reads a file as fast as it can be read; time in it is what its clock says.
-fn read(target: &str, path: &Path) -> Result<Findings, ProbeError> {
-    let mut file = File::open(path)?;
-    let (mut analyzer, mut playtime, stats) = (Analyzer::new(), Playtime::default(), Arc::default());
-    let mut position = 0;
+fn read(target: &str, from: &mut dyn Read) -> Result<Findings, ProbeError> {
+    let (mut rules, mut playtime, stats) = (Rules::new(), Playtime::default(), Arc::default());
     let mut take = |datagram: &[u8]| {
         Packet::all(datagram).for_each(|packet| playtime.push(packet));
-        analyzer.datagram(position, datagram, NO_ARRIVAL);
-        position += 1;
+        rules.take(datagram, NO_ARRIVAL);
     };
-    let (mut framer, mut buffer, mut bytes) = (Framer::stream(), vec![0; CHUNK], 0);
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        bytes += length as u64;
-        framer.push(&buffer[..length], &mut take);
-    }
+    let mut framer = Framer::stream();
+    let bytes = source::read(from, |chunk| {
+        framer.push(chunk, &mut take);
+        Ok::<_, ProbeError>(true)
+    })?;
     framer.finish(&mut take);
     let seconds = playtime.seconds();
-    let mut stream = analyzer.report(NO_ARRIVAL);
+    let (mut stream, conformance) = rules.finish(&framer, NO_ARRIVAL, None);
     forget_arrivals(&mut stream, seconds);
-    findings(target, seconds, stream, stats, &framer, bytes)
+    findings(target, seconds, (stream, conformance), stats, &framer, bytes)
 }
 
 async fn listen(target: &str, url: &InputUrl, time: Duration) -> Result<Findings, ProbeError> {
     let stats = Arc::<InputStats>::default();
-    let mut ear = app::listen(url, &Config::default(), &stats).await?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut analyzer = Analyzer::new();
-    let (mut position, mut last_arrival, mut bytes) = (0, 0, 0);
-    let mut take = |datagram: &[u8], arrival| {
-        analyzer.datagram(position, datagram, arrival);
-        position += 1;
-    };
+    let mut rules = Rules::new();
+    let mut take = |datagram: &[u8], arrival| rules.take(datagram, arrival);
     let mut framer = Framer::datagrams();
-    let mut tools = Tools { receiver: Receiver::new() };
-    let mut tick = tokio::time::interval(LOOK);
-    let begin = clock::now();
-    let mut now = begin;
-    let mut stop = false;
-    while !stop && now - begin < time.as_nanos() as u64 {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = interrupt.recv() => stop = true,
-        }
-        now = clock::now();
-        let ended = ear.end();
-        let (failed, _) = ear.driver.poll(&mut tools, now, &stats, &mut |payload, arrival| {
-            stats.datagrams.fetch_add(1, Relaxed);
-            bytes += payload.len() as u64;
-            last_arrival = arrival;
-            framer.push(payload, &mut |datagram| take(datagram, arrival));
-        });
-        let over = match failed {
-            Some(NoticeKind::Failed { reason, .. }) => Some(reason),
-            _ => ended,
-        };
-        // What came before a connection ended is what there is to tell.
-        stop |= over.is_some();
-        if let Some(reason) = over.filter(|_| bytes == 0) {
-            return Err(ProbeError::Broken(reason));
-        }
-    }
-    framer.finish(&mut |datagram| take(datagram, last_arrival));
-    let health = InputHealth::default();
-    if let Driver::Udp(udp) = &ear.driver {
-        health.senders(udp.sender(), udp.foreign());
-    }
-    let senders = health.latest_senders().map(|senders| Senders::clone(&senders));
-    if bytes == 0 {
-        let heard = senders.is_some_and(|senders| senders.current.is_some());
-        return Err(if heard { ProbeError::NoRtp } else { ProbeError::Silent(time.as_secs()) });
-    }
-    let seconds = (now - begin) as f64 / 1e9;
-    let srt = ear.srt();
-    drop(ear);
-    stats.srt.show(srt);
-    let found = findings(target, Some(seconds), analyzer.report(now), stats, &framer, bytes)?;
+    let heard = source::listen(url, Some(time), &stats, |payload, arrival| {
+        framer.push(payload, &mut |datagram| take(datagram, arrival));
+        true
+    })
+    .await?;
+    framer.finish(&mut |datagram| take(datagram, heard.last_arrival));
+    let seconds = (heard.end - heard.begin) as f64 / 1e9;
+    let found = rules.finish(&framer, heard.end, Some((heard.end, clock::wall())));
+    let found = findings(target, Some(seconds), found, stats, &framer, heard.bytes)?;
+    let senders = heard.senders.map(|senders| Senders::clone(&senders));
     Ok(Findings { live: true, senders, ..found })
 }
 
 fn findings(
     target: &str,
     seconds: Option<f64>,
-    stream: Report,
+    (stream, conformance): (Report, Conformance),
     counters: Arc<InputStats>,
     framer: &Framer,
     bytes: u64,
@@ -189,7 +134,51 @@ fn findings(
     counters.junk_bytes.store(framer.junk_bytes(), Relaxed);
     counters.resyncs.store(framer.resyncs(), Relaxed);
     let url = RawUrl::from(target).to_string();
-    Ok(Findings { url, seconds, live: false, stream, counters, senders: None })
+    Ok(Findings { url, seconds, live: false, stream, conformance, counters, senders: None })
+}
+
+/// Holds a stream against the rules.
+struct Rules {
+    analyzer: Analyzer,
+    examiner: Examiner,
+    position: u64,
+}
+
+impl Rules {
+    fn new() -> Self {
+        let mut analyzer = Analyzer::new();
+        analyzer.keep_sample();
+        Self { analyzer, examiner: Examiner::default(), position: 0 }
+    }
+
+    fn take(&mut self, datagram: &[u8], arrival: Nanos) {
+        self.analyzer.datagram(self.position, datagram, arrival);
+        self.position += 1;
+        if self.position.is_multiple_of(SAMPLED)
+            && let Some(sample) = self.analyzer.take_sample()
+        {
+            self.examiner.take(&sample);
+        }
+    }
+
+    /// What was found; a file has ended, what is listened to goes on elsewhere.
+    fn finish(
+        mut self,
+        framer: &Framer,
+        end: Nanos,
+        now: Option<(Nanos, SystemTime)>,
+    ) -> (Report, Conformance) {
+        if let Some(sample) = self.analyzer.take_sample() {
+            self.examiner.take(&sample);
+        }
+        if now.is_none() {
+            self.examiner.finish();
+        }
+        self.analyzer.framing(framer.junk_bytes(), framer.resyncs());
+        let report = self.analyzer.report(end);
+        let conformance = Conformance::new(&report.vitals, &self.examiner, now);
+        (report, conformance)
+    }
 }
 
 fn inner<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -243,7 +232,7 @@ impl Playtime {
 
 impl Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, seconds, live, stream, counters, senders } = self;
+        let Self { url, seconds, live, stream, conformance, counters, senders } = self;
         match (live, seconds) {
             (true, Some(seconds)) => writeln!(f, "{url}, {seconds:.1} s")?,
             (_, Some(seconds)) => writeln!(
@@ -252,7 +241,7 @@ impl Display for Findings {
             )?,
             (_, None) => writeln!(f, "{url}, without a clock: no bit rates")?,
         }
-        write!(f, "{stream}")?;
+        write!(f, "{stream}{conformance}")?;
         if let Some(Senders { current, foreign }) = senders {
             if let Some(current) = current {
                 writeln!(f, "Sender: {current}")?;
@@ -293,10 +282,11 @@ impl Display for Findings {
     }
 }
 
+/// Rules are broken.
+const BROKEN: u8 = 3;
+/// Datagrams after which what was sampled is looked at.
+const SAMPLED: u64 = 32;
 /// A file has none.
 const NO_ARRIVAL: Nanos = 0;
-const CHUNK: usize = 64 << 10;
-/// How often the socket is read; the kernel stamps arrivals.
-const LOOK: Duration = Duration::from_millis(10);
 /// A longer step of the clock says nothing about the time between.
 const A_SECOND: i64 = PCR_HZ as i64;

@@ -50,7 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Front doors: they may import every room, and nobody imports them.
-const FRONT: &[&str] = &["lib", "main", "cli", "demo", "package", "probe"];
+const FRONT: &[&str] = &["lib", "main", "cli", "demo", "klv", "package", "probe", "source"];
 
 /// Rooms that may hold `unsafe`: those that make system calls.
 const UNSAFE_ROOMS: &[&str] = &["net", "camera"];

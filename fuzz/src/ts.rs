@@ -1,5 +1,6 @@
 //! Transport streams.
 
+use millrace::inspect::conformance::{Conformance, Examiner};
 use millrace::wire::ts::packet::{PACKET, PCR_WRAP, Packet, SYNC, set_opcr, set_pcr};
 use millrace::wire::ts::pes::{PTS_WRAP, PesHeader, set_dts, set_pts};
 use millrace::wire::ts::psi::{Assembler, Pat, Pmt, SECTION_MAX};
@@ -61,6 +62,40 @@ pub fn analyzer(data: &[u8]) {
     assert_eq!(report.packets, (data.len() / PACKET) as u64);
     assert!(serde_json::to_string(&report).is_ok());
     assert!(report.render().chars().all(|c| c == '\n' || !c.is_control()));
+}
+
+/// The rules of transport streams, metadata and time stamps, over whatever comes: nothing is counted that is not told,
+/// and what is sampled are packets of the stream.
+pub fn rules(data: &[u8]) {
+    let mut data = data.to_vec();
+    let (packets, _) = data.as_chunks_mut::<PACKET>();
+    for packet in packets.iter_mut() {
+        packet[0] = SYNC;
+        mend_section(packet);
+    }
+    let packets: &[[u8; PACKET]] = packets;
+    let (mut analyzer, mut examiner) = (Analyzer::new(), Examiner::default());
+    analyzer.keep_sample();
+    for (position, datagram) in (0..).zip(packets.chunks(7)) {
+        analyzer.datagram(position, datagram.as_flattened(), position * 20_000_000);
+        if position % 3 == 0
+            && let Some(sample) = analyzer.take_sample()
+        {
+            assert!(sample.iter().all(|sampled| packets.contains(sampled.packet)));
+            examiner.take(&sample);
+        }
+    }
+    examiner.finish();
+    let report = analyzer.report(data.len() as u64 * 1_000);
+    let found = Conformance::new(&report.vitals, &examiner, None);
+    for finding in &found.rules {
+        assert_eq!(finding.count > 0, finding.last.is_some(), "{finding:?}");
+        assert!(
+            finding.last.as_ref().is_none_or(|last| !last.text.chars().any(char::is_control)),
+            "{finding:?}"
+        );
+    }
+    assert!(serde_json::to_string(&found).is_ok() && found.to_string().contains("Rules:"));
 }
 
 /// Sections cut anywhere; tables survive being written and read again; clocks and timestamps being replaced.

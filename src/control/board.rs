@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 
 use crate::inspect::InputHealth;
+use crate::inspect::conformance::Conformance;
 use crate::inspect::klv::Metadata;
 use crate::store::{InputId, InputSpec, OutputId, OutputSpec, is_reader, reader_of};
 use crate::telemetry::{Event, EventRing, InputStats, Level, OutputStats, Status};
@@ -164,6 +165,11 @@ impl InputCard {
         let report = self.health.latest()?;
         let senders = self.health.latest_senders();
         Some(json!({ "stream": *report, "senders": senders.as_deref() }))
+    }
+
+    /// Whether the stream keeps the rules; `None` before the first report.
+    pub fn conformance(&self) -> Option<Conformance> {
+        self.health.conformance()
     }
 
     /// Its outputs, oldest first, and last its reader.

@@ -62,6 +62,7 @@ pub(super) fn routes(control: Control) -> Router {
         .route(input, get(show_input).patch(patch_input).delete(delete_input))
         .route(&format!("{input}/status"), get(input_status))
         .route(&format!("{input}/report"), get(input_report))
+        .route(&format!("{input}/ts-health"), get(input_ts_health))
         .route(&format!("{input}/logs"), get(input_logs))
         .route(&format!("{input}/sessions"), get(list_input_sessions))
         .route(&format!("{input}/sessions/{{session_id}}"), delete(kick_input_session))
@@ -176,6 +177,14 @@ async fn input_status(State(control): State<Control>, InputPath(id): InputPath) 
 /// `null` until something has been received.
 async fn input_report(State(control): State<Control>, InputPath(id): InputPath) -> Result<Response, Problem> {
     Ok(Json(control.input(id)?.report()).into_response())
+}
+
+/// Whether the stream keeps the rules of TR 101 290 and of MISB. `null` until something has been received.
+async fn input_ts_health(
+    State(control): State<Control>,
+    InputPath(id): InputPath,
+) -> Result<Response, Problem> {
+    Ok(Json(control.input(id)?.conformance()).into_response())
 }
 
 async fn input_logs(

@@ -190,14 +190,21 @@ impl Intake for Inlet {
         let stats = &self.pipe.stats;
         let rate = self.rate.update(now, stats.bytes.load(Relaxed));
         stats.bitrate_bps.store(rate, Relaxed);
-        stats.junk_bytes.store(self.framed_before.0 + self.framer.junk_bytes(), Relaxed);
-        stats.resyncs.store(self.framed_before.1 + self.framer.resyncs(), Relaxed);
+        let junk = self.framed_before.0 + self.framer.junk_bytes();
+        let resyncs = self.framed_before.1 + self.framer.resyncs();
+        stats.junk_bytes.store(junk, Relaxed);
+        stats.resyncs.store(resyncs, Relaxed);
+        if let Some(sample) = self.pipe.take_sample() {
+            self.health.rules().offer(sample);
+        }
         self.pipe.publish();
         if now - self.reported >= REPORT {
             self.reported = now;
+            self.pipe.framing(junk, resyncs);
             let report = self.pipe.report(now);
             self.pipe.stats.continuity_errors.store(report.continuity_errors, Relaxed);
             self.health.report(report);
+            self.health.clocks(now, clock::wall());
             if let Some(Driver::Udp(udp)) = &self.driver {
                 self.health.senders(udp.sender(), udp.foreign());
             }

@@ -13,7 +13,7 @@ use crate::inspect::klv::Tap;
 use crate::media::{Frame, Kind, Nanos, PACKET, Tracks};
 use crate::mux::{Demuxer, DemuxerOptions, Derivation, Maker, Muxer, MuxerOptions};
 use crate::telemetry::InputStats;
-use crate::wire::ts::{Analyzer, Report};
+use crate::wire::ts::{Analyzer, Report, Sample};
 
 /// One stream between its driver and its lanes.
 pub(super) struct Pipe {
@@ -52,9 +52,11 @@ impl Pipe {
         stats: Arc<InputStats>,
         tap: Option<Tap>,
     ) -> Self {
+        let mut analyzer = Analyzer::new();
+        analyzer.keep_sample();
         Self {
             writer,
-            analyzer: Analyzer::new(),
+            analyzer,
             makers: Vec::new(),
             stats,
             polled: Polled::default(),
@@ -207,6 +209,16 @@ impl Pipe {
         if let Some(tap) = &self.tap {
             tap.publish();
         }
+    }
+
+    /// What the framer threw away so far.
+    pub(super) fn framing(&mut self, junk_bytes: u64, resyncs: u64) {
+        self.analyzer.framing(junk_bytes, resyncs);
+    }
+
+    /// Copies of packets for rules that are looked at elsewhere.
+    pub(super) fn take_sample(&mut self) -> Option<Sample> {
+        self.analyzer.take_sample()
     }
 
     /// What is in the stream.

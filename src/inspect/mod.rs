@@ -1,21 +1,28 @@
 //! Health of a stream, made from what passes by: reports enter once a second, snapshots leave. Never in the way.
 
+pub mod conformance;
 pub mod geo;
 pub mod klv;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
+use self::conformance::{Conformance, Watch};
 use self::klv::Metadata;
+use crate::media::Nanos;
 use crate::wire::ts::Report;
 
 /// What is known about a stream beyond its counters.
 #[derive(Debug, Default)]
 pub struct InputHealth {
     report: ArcSwapOption<Report>,
+    /// The clock of the shards and the wall clock when it was made.
+    moment: ArcSwapOption<(Nanos, SystemTime)>,
+    rules: Watch,
     senders: ArcSwapOption<Senders>,
     klv: Arc<Metadata>,
 }
@@ -47,6 +54,22 @@ impl InputHealth {
     /// Puts a new report in place.
     pub fn report(&self, report: Report) {
         self.report.store(Some(Arc::new(report)));
+    }
+
+    /// What the clock of the shards and the wall clock say at the same moment.
+    pub fn clocks(&self, now: Nanos, wall: SystemTime) {
+        self.moment.store(Some(Arc::new((now, wall))));
+    }
+
+    /// Whether it keeps the rules.
+    pub fn rules(&self) -> &Watch {
+        &self.rules
+    }
+
+    /// Whether it kept the rules up to the last report; none before the first one.
+    pub fn conformance(&self) -> Option<Conformance> {
+        let (report, moment) = (self.report.load_full()?, self.moment.load_full()?);
+        Some(self.rules.report(&report.vitals, *moment))
     }
 
     /// The newest report on the stream's content.

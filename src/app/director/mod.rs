@@ -104,6 +104,8 @@ pub(super) struct SeenInput {
     live: bool,
     /// Decodes its KLV.
     _klv: Task,
+    /// Holds it against the rules.
+    _rules: Task,
 }
 
 /// What was last seen of an output.
@@ -325,7 +327,8 @@ impl Director {
         let card = self.board.add_input(Arc::clone(spec), clock::wall());
         let (tap, klv) = taps::open(&self.media, card.klv());
         self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()), Some(tap));
-        self.inputs.insert(spec.id, SeenInput { packets: 0, live: false, _klv: klv });
+        let rules = taps::examine(&self.media, card.health());
+        self.inputs.insert(spec.id, SeenInput { packets: 0, live: false, _klv: klv, _rules: rules });
         let id = Id::Input(spec.id);
         self.keeper.insert(id, self.input_policy(spec), clock::now());
         if spec.desired == Desired::Running {

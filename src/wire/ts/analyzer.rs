@@ -1,13 +1,16 @@
 //! Datagrams of whole packets with their arrival enter; programme time, places to start and a report on the stream's
-//! health leave. Never changes a packet, and allocates only when a PID or table is new.
+//! health leave. Never changes a packet, and allocates only when a PID or table is new, or for samples.
 
-use super::clock::Clock;
-use super::codec::Codec;
+use super::clock::{Clock, LATE, Step};
+use super::codec::{Codec, Kind};
 use super::descriptor::describe;
 use super::packet::{Continuity, Counter, NULL_PID, PACKET, PAT_PID, Packet};
+use super::pes::PesHeader;
 use super::random_access::RandomAccess;
 use super::report::{PidReport, ProgramReport, Report, StreamReport};
+use super::sample::{Choice, Sample, Sampler};
 use super::tables::{Outcome, Tables};
+use super::vitals::{PidWatch, Slip, Vital, Watch};
 
 /// Follows one transport stream.
 #[derive(Debug)]
@@ -25,6 +28,10 @@ pub struct Analyzer {
     untracked: u64,
     joins: u64,
     window: Window,
+    watch: Watch,
+    /// Errors of sections that the rules were told of.
+    crc_told: u64,
+    sampler: Option<Box<Sampler>>,
 }
 
 /// What a datagram says to the lane that keeps it.
@@ -51,9 +58,20 @@ struct Pid {
     duplicates: u64,
     errors: u64,
     scrambled: u64,
+    watch: PidWatch,
+    choice: Choice,
     /// `packets` when the window began, and bits per second in the one before.
     window_packets: u64,
     bitrate: u64,
+}
+
+/// What the tables say of a PID.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    named: bool,
+    clock: bool,
+    kind: Option<Kind>,
+    choice: Choice,
 }
 
 /// What the packets of a PID are read for.
@@ -97,15 +115,36 @@ impl Analyzer {
             untracked: 0,
             joins: 0,
             window: Window::default(),
+            watch: Watch::default(),
+            crc_told: 0,
+            sampler: None,
         };
         analyzer.slot(PAT_PID);
         analyzer
+    }
+
+    /// Keeps copies of the packets that rules about tables, metadata and time stamps need, for [`Self::take_sample`].
+    pub fn keep_sample(&mut self) {
+        self.sampler.get_or_insert_default();
+    }
+
+    /// What was kept since the last time; none when there is nothing.
+    pub fn take_sample(&mut self) -> Option<Sample> {
+        self.sampler.as_mut()?.take()
+    }
+
+    /// What the framer in front threw away so far: bytes that are no packets, and losses of the grid.
+    pub fn framing(&mut self, junk_bytes: u64, resyncs: u64) {
+        self.watch.framing(junk_bytes, resyncs);
     }
 
     /// Takes the next datagram: `position` is its index in the lane, `arrival` in nanoseconds on any clock that
     /// does not step. Bytes that are no whole packets are left out.
     pub fn datagram(&mut self, position: u64, bytes: &[u8], arrival: u64) -> Inspection {
         self.roll(arrival);
+        if self.watch.datagram(arrival) {
+            self.look(true);
+        }
         let start = self.packets * PACKET as u64;
         let mut random_access = None;
         for packet in Packet::all(bytes) {
@@ -150,6 +189,7 @@ impl Analyzer {
             klv_declared: self.tables.declare_klv(),
             programs: self.report_programs(),
             pids,
+            vitals: self.watch.vitals,
         }
     }
 
@@ -160,6 +200,7 @@ impl Analyzer {
         if packet.has_error() {
             // Its PID may be wrong: no PID is made of it, and nothing in it is believed.
             self.errors += 1;
+            self.watch.note(Vital::Transport, Some(packet.pid()), Slip::Error);
             let slot = self.slots[usize::from(packet.pid())];
             if let Some(state) = self.pids.get_mut(usize::from(slot)) {
                 state.errors += 1;
@@ -184,18 +225,38 @@ impl Analyzer {
                 return None;
             }
             Continuity::Jump => state.jumps += 1,
-            Continuity::Lost => state.lost += 1,
+            Continuity::Lost => {
+                state.lost += 1;
+                self.watch.note(Vital::Continuity, Some(packet.pid()), Slip::Lost);
+            }
         }
+        let mut clock = None;
         if packet.has_adaptation()
             && let Some(pcr) = packet.pcr()
         {
             let jump = packet.is_discontinuity();
             // A PCR tells the time of the byte that holds the last bit of its base (2.4.2.2).
             let byte = index * PACKET as u64 + PCR_BYTE;
-            state.clock.get_or_insert_default().observe(pcr, byte, arrival, jump);
+            let step = state.clock.get_or_insert_default().observe(pcr, byte, arrival, jump);
+            clock = state.watch.clock.then_some((step, byte, pcr));
         }
-        let whole = continuity == Continuity::Ok;
-        match state.role {
+        let starts = state.watch.timed && packet.starts_unit() && packet.scrambling() == 0;
+        if let Some(sampler) = &mut self.sampler {
+            let whole = continuity != Continuity::Lost;
+            sampler.offer(packet, &mut state.choice, (whole, clock.is_some()), arrival);
+        }
+        let (role, whole) = (state.role, continuity == Continuity::Ok);
+        if let Some((step, byte, pcr)) = clock {
+            self.clock(packet, step, (byte, pcr), arrival);
+        }
+        // behind the clock: a PTS in the packet of its jump counts on the new one
+        if starts
+            && let Some(pts) = packet.payload().and_then(PesHeader::parse).and_then(|header| header.pts)
+            && let Some(state) = self.pids.get_mut(slot)
+        {
+            self.watch.pts(packet.pid(), &mut state.watch, pts);
+        }
+        match role {
             Role::Other | Role::Null => {}
             Role::Pictures => return self.access.packet(packet, whole),
             Role::Pat => {
@@ -206,10 +267,12 @@ impl Analyzer {
                 if packet.starts_unit() {
                     self.access.pat(position);
                 }
+                self.table(packet, Vital::Pat, "PAT");
                 self.follow(outcome);
             }
             Role::Pmt => {
                 let outcome = self.tables.pmt(packet, whole, self.access.last_pat());
+                self.table(packet, Vital::Pmt, "PMT");
                 self.follow(outcome);
                 if let Some(pat) = outcome.target_pmt {
                     self.access.pmt(pat);
@@ -217,6 +280,78 @@ impl Analyzer {
             }
         }
         None
+    }
+
+    /// A packet of a table passed.
+    fn table(&mut self, packet: Packet<'_>, vital: Vital, name: &'static str) {
+        if packet.scrambling() != 0 && packet.starts_unit() {
+            self.watch.note(vital, Some(packet.pid()), Slip::Scrambled(name));
+        }
+        self.watch.vitals.judge(Vital::Crc);
+        for _ in self.crc_told..self.tables.crc_errors {
+            self.watch.note(Vital::Crc, Some(packet.pid()), Slip::Section);
+        }
+        self.crc_told = self.tables.crc_errors;
+    }
+
+    /// A PCR of a program passed.
+    fn clock(&mut self, packet: Packet<'_>, step: Step, (byte, pcr): (u64, u64), arrival: u64) {
+        let pid = packet.pid();
+        let first = self.clock_pid == Some(pid);
+        self.watch.vitals.judge(Vital::PcrRepetition);
+        self.watch.vitals.judge(Vital::PcrDiscontinuity);
+        match step {
+            Step::First => {}
+            Step::Jump(step) => {
+                if !packet.is_discontinuity() {
+                    self.watch.note(Vital::PcrDiscontinuity, Some(pid), Slip::Jump(step));
+                }
+                self.watch.jumped(first);
+            }
+            Step::On(step, travelled) => {
+                if step > LATE as u64 {
+                    self.watch.late(pid, step, first);
+                }
+                if first {
+                    self.watch.line(pid, byte, pcr);
+                    // files have no arrivals
+                    if arrival > 0 {
+                        self.watch.arrived(pid, travelled);
+                    }
+                    if self.watch.tick(step) {
+                        self.look(false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time passed: looks at what must come within times. `blind` = without the clock of the first program.
+    fn look(&mut self, blind: bool) {
+        if let Some(pid) = self.clock_pid.filter(|_| blind) {
+            self.watch.clock_silent(pid);
+        }
+        self.watch.look_pat(self.tables.pat_seen);
+        for program in self.tables.programs_mut() {
+            self.watch.look_pmt(&mut program.interval, program.seen, program.pmt_pid);
+        }
+        if !self.watch.looks() {
+            return;
+        }
+        let programs = self.tables.programs();
+        let known = !programs.is_empty() && programs.iter().all(|program| program.pmt.is_some());
+        let mut scrambled = false;
+        for state in self.pids.iter_mut().filter(|state| state.role != Role::Null) {
+            scrambled |= state.scrambled > 0;
+            self.watch.look_pid(state.pid, &mut state.watch, state.packets, known);
+        }
+        if scrambled {
+            let cat = self.pids.iter().any(|state| state.pid == 1 && state.packets > 0);
+            self.watch.look_cat(cat);
+        }
+        if known {
+            self.watch.vitals.judge(Vital::Unreferenced);
+        }
     }
 
     /// The tables may have changed: gives every PID the role that they say.
@@ -238,11 +373,27 @@ impl Analyzer {
         }
         self.access.retarget(self.tables.target());
         let target = self.access.target().map(|t| t.pid);
-        for state in &mut self.pids {
+        let said = self.say(&named);
+        for (state, said) in self.pids.iter_mut().zip(said) {
+            let limit = match said.kind {
+                Some(Kind::Video | Kind::Audio) => MISSING_MS,
+                Some(Kind::Klv) => METADATA_MISSING_MS,
+                _ if said.clock => MISSING_MS,
+                _ => 0,
+            };
+            let timed = matches!(said.kind, Some(Kind::Video | Kind::Audio));
+            state.watch.follow(said.named, limit, timed, said.clock);
+            state.choice = said.choice;
             state.role = match state.pid {
-                PAT_PID => Role::Pat,
+                PAT_PID => {
+                    state.choice = Choice::All;
+                    Role::Pat
+                }
                 NULL_PID => Role::Null,
-                pid if self.tables.pmt_pids().any(|p| p == pid) => Role::Pmt,
+                pid if self.tables.pmt_pids().any(|p| p == pid) => {
+                    state.choice = Choice::All;
+                    Role::Pmt
+                }
                 pid if target == Some(pid) => Role::Pictures,
                 _ => Role::Other,
             };
@@ -250,6 +401,29 @@ impl Analyzer {
         if self.clock_pid != self.tables.clock_pid() {
             (self.clock_pid, self.told) = (self.tables.clock_pid(), None);
         }
+    }
+
+    /// What the tables say of each PID that is kept. Looks at each of their entries once, however many there are.
+    fn say(&self, named: &[u16]) -> Vec<Said> {
+        let mut said = vec![Said::default(); self.pids.len()];
+        let slot = |pid: u16| self.slots.get(usize::from(pid)).map_or(usize::MAX, |slot| usize::from(*slot));
+        for &pid in named {
+            if let Some(said) = said.get_mut(slot(pid)) {
+                said.named = true;
+            }
+        }
+        for pmt in self.tables.programs().iter().filter_map(|program| program.pmt.as_ref()) {
+            if let Some(said) = said.get_mut(slot(pmt.pcr_pid)).filter(|_| pmt.pcr_pid != NULL_PID) {
+                said.clock = true;
+            }
+            for stream in &pmt.streams {
+                if let Some(said) = said.get_mut(slot(stream.pid)).filter(|said| said.kind.is_none()) {
+                    let codec = Codec::of(stream);
+                    (said.kind, said.choice) = (Some(codec.kind), Choice::of(codec, stream.stream_type));
+                }
+            }
+        }
+        said
     }
 
     /// Where this PID is kept; none when there is no room.
@@ -374,6 +548,8 @@ impl Pid {
             duplicates: 0,
             errors: 0,
             scrambled: 0,
+            watch: PidWatch::new(pid == PAT_PID),
+            choice: if pid == PAT_PID { Choice::All } else { Choice::None },
             window_packets: 0,
             bitrate: 0,
         }
@@ -386,9 +562,14 @@ fn bits_per_second(packets: u64, elapsed_ns: u64) -> u64 {
 }
 
 const SECOND: u64 = 1_000_000_000;
+/// Milliseconds after which pictures, sound or a clock that the tables name are missing (TR 101 290, 1.6: as the user
+/// says).
+const MISSING_MS: u16 = 5_000;
+/// The same of metadata: what did not come for so long no longer holds (ST 0107).
+const METADATA_MISSING_MS: u16 = 30_000;
 /// No PID has this slot.
 const FREE: u8 = u8::MAX;
-/// PIDs that are followed, so that an input stays below 40 kB whatever it sends.
+/// PIDs that are followed, so that an input stays below 48 kB whatever it sends.
 const SLOTS: usize = FREE as usize;
 /// Offset in a packet of the byte with the last bit of program_clock_reference_base.
 const PCR_BYTE: u64 = 10;

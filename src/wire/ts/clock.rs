@@ -25,6 +25,17 @@ pub(super) struct Clock {
     peaks_since: u64,
 }
 
+/// What a PCR showed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Step {
+    /// It is the first one.
+    First,
+    /// The clock went on by so many ticks, and it arrived so many nanoseconds later than that says.
+    On(u64, f64),
+    /// The clock jumped by so many ticks.
+    Jump(i64),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Tick {
     pcr: u64,
@@ -34,16 +45,16 @@ struct Tick {
 
 impl Clock {
     /// Takes a PCR that stands at this byte of the stream. `jump` = a discontinuity was announced.
-    pub(super) fn observe(&mut self, pcr: u64, byte: u64, arrival: u64, jump: bool) {
+    pub(super) fn observe(&mut self, pcr: u64, byte: u64, arrival: u64, jump: bool) -> Step {
         self.count += 1;
         let Some(last) = self.last.replace(Tick { pcr, byte, arrival }) else {
             self.peaks_since = arrival;
-            return;
+            return Step::First;
         };
         let step = pcr_delta(last.pcr, pcr);
         if jump || !(0..=JUMP).contains(&step) {
             self.discontinuities += 1;
-            return;
+            return Step::Jump(step);
         }
         if step > 0 && byte > last.byte {
             (self.rate, self.step) = (step as f64 / (byte - last.byte) as f64, step);
@@ -61,6 +72,7 @@ impl Clock {
             self.peaks_since = arrival;
         }
         self.peaks[0] = self.peaks[0].max(travelled.abs() as u64);
+        Step::On(step as u64, travelled)
     }
 
     /// Programme time at a byte of the stream, at most one interval away from the last PCR: behind a burst the rate
@@ -111,7 +123,7 @@ pub struct ClockReport {
 const NS_PER_TICK: f64 = 1e9 / PCR_HZ as f64;
 /// A longer step is no interval but another clock.
 const JUMP: i64 = PCR_HZ as i64;
-const LATE: i64 = PCR_HZ as i64 / 10;
+pub(super) const LATE: i64 = PCR_HZ as i64 / 10;
 const PEAK_NS: u64 = 5_000_000_000;
 
 #[cfg(test)]

@@ -165,21 +165,37 @@ impl Metadata {
 }
 
 /// The header of a metadata access unit cell (2.12.4.2).
-#[derive(Debug, Clone, Copy)]
-struct Cell {
-    sequence: u8,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// metadata_service_id.
+    pub service: u8,
+    /// sequence_number.
+    pub sequence: u8,
     /// It is the first of its unit.
-    starts: bool,
+    pub starts: bool,
     /// It is the last of its unit.
-    ends: bool,
+    pub ends: bool,
+    /// The reserved bits are set, as they must be.
+    pub reserved: bool,
+}
+
+/// The cells of a PES packet, and how many bytes behind them are no whole cell.
+pub fn cells(mut payload: &[u8]) -> (Vec<Cell>, usize) {
+    let mut cells = Vec::new();
+    while let Some((cell, _, rest)) = Cell::split(payload) {
+        cells.push(cell);
+        payload = rest;
+    }
+    (cells, payload.len())
 }
 
 impl Cell {
     /// The cell at the start: header, body, what stands behind it. None when it is cut off.
     fn split(bytes: &[u8]) -> Option<(Self, &[u8], &[u8])> {
-        let &[_, sequence, flags, l0, l1, ref rest @ ..] = bytes else { return None };
+        let &[service, sequence, flags, l0, l1, ref rest @ ..] = bytes else { return None };
         let (body, rest) = rest.split_at_checked(u16::from_be_bytes([l0, l1]).into())?;
-        Some((Self { sequence, starts: flags & 0x80 != 0, ends: flags & 0x40 != 0 }, body, rest))
+        let (starts, ends, reserved) = (flags & 0x80 != 0, flags & 0x40 != 0, flags & 0x0f == 0x0f);
+        Some((Self { service, sequence, starts, ends, reserved }, body, rest))
     }
 }
 

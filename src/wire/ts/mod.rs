@@ -18,10 +18,12 @@ pub mod psi;
 mod random_access;
 mod report;
 pub mod restamp;
+mod sample;
 #[cfg(test)]
 mod samples;
 pub mod sections;
 mod tables;
+pub mod vitals;
 
 pub use analyzer::{Analyzer, Inspection};
 pub use clock::ClockReport;
@@ -32,6 +34,8 @@ pub use first_clock::FirstClock;
 pub use framer::Framer;
 pub use multiplexer::Multiplexer;
 pub use pacer::{FilePacer, LivePacer, NoClock};
-pub use packet::Packet;
+pub use packet::{PACKET, Packet};
 pub use report::{PidReport, ProgramReport, Report, StreamReport};
 pub use restamp::Restamper;
+pub use sample::{Sample, Sampled};
+pub use vitals::{Breach, Slip, Tally, Vital, Vitals};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::clock::ClockReport;
 use super::codec::Kind;
 use super::descriptor::DescriptorReport;
+use super::vitals::Vitals;
 
 /// What is in a transport stream, and how healthy it is. Counters count since the start.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +46,9 @@ pub struct Report {
     pub programs: Vec<ProgramReport>,
     /// The PIDs seen, in ascending order.
     pub pids: Vec<PidReport>,
+    /// What the stream does against the rules; shown by the report on its conformance.
+    #[serde(skip)]
+    pub vitals: Vitals,
 }
 
 /// A program that the PAT names.

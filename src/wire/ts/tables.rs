@@ -4,6 +4,7 @@ use super::codec::{Codec, Kind, Syntax, declares_klv};
 use super::packet::{NULL_PID, PAT_PID, Packet};
 use super::psi::{Assembler, Pat, Pmt, PsiError};
 use super::random_access::Target;
+use super::vitals::Interval;
 
 /// The tables of a stream as they stand.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(super) struct Tables {
     /// Number and PMT PID of the program whose pictures count.
     target: Option<(u16, u16)>,
     pub(super) crc_errors: u64,
+    /// Good sections of the PAT.
+    pub(super) pat_seen: u64,
 }
 
 /// A program that the PAT names.
@@ -31,6 +34,9 @@ pub(super) struct Program {
     section: Vec<u8>,
     /// PMTs after the first one that said something else.
     pub(super) changes: u64,
+    /// Good sections of its PMT, and when the last one came.
+    pub(super) seen: u64,
+    pub(super) interval: Interval,
 }
 
 /// A PID that carries PMTs, often only one.
@@ -98,6 +104,11 @@ impl Tables {
         &self.programs
     }
 
+    /// The same, to keep when their PMTs came.
+    pub(super) fn programs_mut(&mut self) -> &mut [Program] {
+        &mut self.programs
+    }
+
     /// PIDs that carry PMTs.
     pub(super) fn pmt_pids(&self) -> impl Iterator<Item = u16> {
         self.programs.iter().map(|p| p.pmt_pid)
@@ -149,10 +160,12 @@ impl Tables {
     /// Whether the section changes the programs.
     fn read_pat(&mut self, section: &[u8]) -> bool {
         if section == self.last_pat {
+            self.pat_seen += 1;
             return false;
         }
         match Pat::parse(section) {
             Ok(pat) => {
+                self.pat_seen += 1;
                 self.last_pat = section.to_vec();
                 self.accept_pat(pat)
             }
@@ -165,12 +178,14 @@ impl Tables {
 
     /// The program of a good section that came on this PID, and whether it changes it.
     fn read_pmt(&mut self, pid: u16, section: &[u8]) -> Option<(u16, bool)> {
-        if let Some(known) = self.programs.iter().find(|p| p.pmt_pid == pid && p.section == section) {
+        if let Some(known) = self.programs.iter_mut().find(|p| p.pmt_pid == pid && p.section == section) {
+            known.seen += 1;
             return Some((known.number, false));
         }
         let pmt = Pmt::parse(section).map_err(|error| self.refuse(error)).ok()?;
         let number = pmt.program;
         let program = self.programs.iter_mut().find(|p| (p.number, p.pmt_pid) == (number, pid))?;
+        program.seen += 1;
         program.section = section.to_vec();
         program.changes += u64::from(program.pmt.is_some());
         program.pmt = Some(pmt);
@@ -199,7 +214,15 @@ impl Tables {
             let known = before.iter().position(|p| (p.number, p.pmt_pid) == (number, pmt_pid));
             self.programs.push(match known {
                 Some(at) => before.swap_remove(at),
-                None => Program { number, pmt_pid, pmt: None, section: Vec::new(), changes: 0 },
+                None => Program {
+                    number,
+                    pmt_pid,
+                    pmt: None,
+                    section: Vec::new(),
+                    changes: 0,
+                    seen: 0,
+                    interval: Interval::default(),
+                },
             });
         }
         let mut sources = std::mem::take(&mut self.pmts);

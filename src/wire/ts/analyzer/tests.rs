@@ -417,7 +417,7 @@ fn bit_rates_are_of_the_last_second() {
 
 #[test]
 fn an_input_stays_small_and_new_tables_find_room() {
-    assert!(size_of::<Pid>() * SLOTS + (1 << 13) < 40_000, "{}", size_of::<Pid>());
+    assert!(size_of::<Pid>() * SLOTS + (1 << 13) < 48_000, "{}", size_of::<Pid>());
     let mut s = Script::default();
     s.pat(&[(1, 0x100)]);
     s.pmt(H264);

@@ -46,6 +46,8 @@ pub struct Elementary {
     pub channels: Option<u8>,
     /// The program's clock comes with it.
     pub clock: bool,
+    /// Its descriptors, raw.
+    pub descriptors: Vec<u8>,
 }
 
 impl Elementary {
@@ -70,6 +72,7 @@ impl Elementary {
             language,
             channels,
             clock,
+            descriptors: stream.descriptors.clone(),
         }
     }
 

@@ -4,10 +4,12 @@
 mod assembly;
 mod format;
 mod klv;
+mod programs;
 
 use self::assembly::{Assembly, Progress};
 pub use self::format::{Elementary, Format};
 pub use self::klv::{Extract, Extractor, ExtractorCounters};
+pub use self::programs::Programs;
 use super::packet::{Continuity, Counter, NULL_PID, PAT_PID, Packet};
 use super::pes::PesHeader;
 use super::psi::{Pmt, Stream};
