@@ -5,6 +5,7 @@ mod board;
 mod command;
 mod fields;
 mod guard;
+mod klv;
 mod problem;
 mod rest;
 mod server;
