@@ -48,6 +48,22 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves `router` as the API is served, to whoever calls the host by a name that it goes by.
+pub(super) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let bound = listener.local_addr()?.ip();
+    // Others reach it by names that nobody knows here; a page that has a browser ask learns nothing else by that.
+    let router = match bound.is_loopback() {
+        true => router.layer(from_fn_with_state(Guard::new(bound, Vec::new()), guard)),
+        false => router,
+    };
+    accept(listener, router, Limits { connections: 64, ..Limits::default() }, shutdown).await;
+    Ok(())
+}
+
 /// Everything a request passes: the guard, then the path without a trailing slash, then the routes.
 pub(super) fn router(control: Control, bound: IpAddr, names: Vec<String>) -> Router {
     let routes = NormalizePath::trim_trailing_slash(routes(control));
