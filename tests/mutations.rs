@@ -25,6 +25,7 @@ fn damaged_streams_break_no_decoder() {
             random.damage(&mut stream);
         }
         entries::ts::analyzer(&stream);
+        entries::ts::extractor(&stream);
         entries::ts::psi(&stream[random.below(stream.len())..]);
         entries::rewrite::restamp(&stream);
         let choice = [random.below(32) as u8, random.below(256) as u8];
