@@ -27,10 +27,10 @@
 //! | [`egress`] | one driver per kind of output: cohorts of datagrams, connections, files; reads from the hub |
 //! | [`port`] | SRT sessions that share UDP sockets: they read lanes and feed streams |
 //! | [`supervise`] | keeps one input or output alive; knows no protocol |
-//! | [`inspect`] | health of a stream, made from what passes by, and where its metadata says it looks |
+//! | [`inspect`] | health of a stream and the rules it keeps, what its metadata says, and where that says it looks |
 //! | [`tak`] | Cursor-on-Target from that metadata: events, their XML and protobuf; certificates and data packages of TAK Servers |
 //! | [`store`] | the desired state and the grammar of its urls; runs nothing |
-//! | [`control`] | REST; reads snapshots, sends commands, never waits for a shard |
+//! | [`control`] | REST, events and figures; reads snapshots, sends commands, never waits for a shard |
 //! | [`telemetry`] | states, counters and events that every room fills |
 //! | [`config`] | the typed configuration file |
 //! | [`app`] | the composition root: builds every room, dials, keeps the TCP ports that peers dial, owns the drain |

@@ -98,7 +98,7 @@ fn scramble(stream: &mut [u8]) {
 fn resume(stream: &[u8]) -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let text = format!(
-        "api: {{listen: '127.0.0.1:0'}}\nshards: 2\npin_shards: false\nlane: {{max_mb: 1}}\ndata_dir: {}\n",
+        "api: {{listen: '127.0.0.1:0'}}\nmetrics: {{listen: 'off'}}\nshards: 2\npin_shards: false\nlane: {{max_mb: 1}}\ndata_dir: {}\n",
         folder.path().display()
     );
     let config = millrace::config::Config::parse(&text, Path::new("test"), []).expect("a configuration");

@@ -222,7 +222,10 @@ fn routes(to: &Receiver) -> Vec<(&'static str, &'static str, Option<Value>, u16)
 #[test]
 fn no_route_waits_for_a_shard() {
     let folder = tempfile::tempdir().expect("a folder");
-    let text = format!("api: {{listen: '127.0.0.1:0'}}\nshards: 1\ndata_dir: {}\n", folder.path().display());
+    let text = format!(
+        "api: {{listen: '127.0.0.1:0'}}\nmetrics: {{listen: 'off'}}\nshards: 1\ndata_dir: {}\n",
+        folder.path().display()
+    );
     let config = millrace::config::Config::parse(&text, Path::new("test"), []).expect("a configuration");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");

@@ -28,6 +28,7 @@ fn damaged_streams_break_no_decoder() {
         if round % 10 == 0 {
             entries::ts::rules(&stream);
         }
+        entries::ts::extractor(&stream);
         entries::ts::psi(&stream[random.below(stream.len())..]);
         entries::rewrite::restamp(&stream);
         let choice = [random.below(32) as u8, random.below(256) as u8];

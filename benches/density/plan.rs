@@ -279,7 +279,7 @@ impl Options {
 
     fn config(&self, api: SocketAddrV4, streams: Vec<(SocketAddrV4, Vec<String>)>) -> String {
         let mut text = format!(
-            "api: {{listen: \"{api}\"}}\nshards: {}\npin_shards: {PIN_SHARDS}\n\
+            "api: {{listen: \"{api}\"}}\nmetrics: {{listen: off}}\nshards: {}\npin_shards: {PIN_SHARDS}\n\
              lane: {{max_seconds: {RING_SECONDS}, max_mb: {RING_MEGABYTES}}}\ninputs:\n",
             self.shards
         );

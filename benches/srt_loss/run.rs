@@ -120,7 +120,9 @@ impl Plan {
     /// One engine for all runs in which it takes part.
     fn engine(&self, runs: &[Run]) -> Result<Option<Engine>> {
         let api = local(API);
-        let mut config = format!("api: {{listen: \"{api}\"}}\nshards: 1\npin_shards: false\ninputs:\n");
+        let mut config = format!(
+            "api: {{listen: \"{api}\"}}\nmetrics: {{listen: off}}\nshards: 1\npin_shards: false\ninputs:\n"
+        );
         let latency = self.cell.latency;
         let mut takes_part = false;
         for (place, run) in runs.iter().enumerate() {

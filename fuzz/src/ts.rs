@@ -1,6 +1,8 @@
 //! Transport streams.
 
 use millrace::inspect::conformance::{Conformance, Examiner};
+use millrace::wire::klv::PREFIX;
+use millrace::wire::ts::demux::Extractor;
 use millrace::wire::ts::packet::{PACKET, PCR_WRAP, Packet, SYNC, set_opcr, set_pcr};
 use millrace::wire::ts::pes::{PTS_WRAP, PesHeader, set_dts, set_pts};
 use millrace::wire::ts::psi::{Assembler, Pat, Pmt, SECTION_MAX};
@@ -96,6 +98,31 @@ pub fn rules(data: &[u8]) {
         );
     }
     assert!(serde_json::to_string(&found).is_ok() && found.to_string().contains("Rules:"));
+}
+
+/// KLV leaves whole streams and damaged ones: only what starts with a key, and no more than came.
+pub fn extractor(data: &[u8]) {
+    let mut data = data.to_vec();
+    let (packets, _) = data.as_chunks_mut::<PACKET>();
+    for packet in packets.iter_mut() {
+        packet[0] = SYNC;
+        mend_section(packet);
+    }
+    let packets: &[[u8; PACKET]] = packets;
+    let mut extractor = Extractor::default();
+    let (mut count, mut bytes) = (0, 0);
+    let mut emit = |extract: millrace::wire::ts::demux::Extract<'_>| {
+        assert!(extract.bytes.starts_with(&PREFIX));
+        assert!(extract.pid < 0x1fff && extract.pts.is_none_or(|pts| pts < PTS_WRAP));
+        count += 1;
+        bytes += extract.bytes.len();
+    };
+    for datagram in packets.chunks(7) {
+        extractor.push(datagram.as_flattened(), &mut emit);
+    }
+    extractor.flush(&mut emit);
+    assert_eq!(extractor.counters().packets, count);
+    assert!(bytes <= data.len());
 }
 
 /// Sections cut anywhere; tables survive being written and read again; clocks and timestamps being replaced.

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{self, Board, Commands, Control};
+use crate::control::{self, Board, Commands, Control, Metrics};
 use crate::hub::{Bounds, Command, ShardHandle};
 use crate::ingest::Inlet;
 use crate::mux::rtp::Numbers;
@@ -50,6 +50,7 @@ pub struct App {
     commands: Commands,
     shards: Arc<Shards>,
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
     _media: Media,
@@ -144,6 +145,8 @@ impl App {
         };
         tasks.spawn(director.run(mailbox, news, stopped.clone()));
         let api = Control::new(Arc::clone(&board), commands.clone(), clock::wall);
+        let metrics = Metrics { board: Arc::clone(&board), shards: shards.stats(), started: clock::wall() };
+        let metrics_address = figures(config.metrics, metrics, stopped.clone(), &mut tasks).await;
         let mut told = stopped;
         let shutdown = async move {
             // An error means that the app is gone: the same as being told.
@@ -155,12 +158,17 @@ impl App {
             }
         });
         tracing::info!(%address, shards = shards.len(), "engine started");
-        Ok(Self { board, commands, shards, address, stopping, tasks, _media: media })
+        Ok(Self { board, commands, shards, address, metrics_address, stopping, tasks, _media: media })
     }
 
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the figures for Prometheus are; `None` where they are off or could not be had.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Everything as it is.
@@ -218,6 +226,35 @@ pub enum StartError {
     Refused(String),
 }
 
+/// Serves the figures for Prometheus; where that is. Who carries video does so without them, too.
+async fn figures(
+    listen: Option<SocketAddr>,
+    metrics: Metrics,
+    mut stopped: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Option<SocketAddr> {
+    let listen = listen?;
+    let bound = TcpListener::bind(listen).await.and_then(|bound| Ok((bound.local_addr()?, bound)));
+    let (address, listener) = match bound {
+        Ok(bound) => bound,
+        Err(error) => {
+            tracing::error!(address = %listen, %error, "no figures for Prometheus; change metrics.listen, or say off");
+            return None;
+        }
+    };
+    tasks.spawn(async move {
+        let shutdown = async move {
+            // An error means that the app is gone: the same as being told.
+            let _ = stopped.changed().await;
+        };
+        if let Err(error) = control::serve_metrics(listener, metrics, shutdown).await {
+            tracing::error!(%error, "the figures for Prometheus ended");
+        }
+    });
+    tracing::info!(%address, "figures for Prometheus");
+    Some(address)
+}
+
 /// What the configuration says where a url is silent; nothing is sent to our `own` ports.
 fn defaults(config: &Config, own: Vec<SocketAddr>, servers: Arc<Servers>) -> Defaults {
     Defaults {
@@ -225,6 +262,7 @@ fn defaults(config: &Config, own: Vec<SocketAddr>, servers: Arc<Servers>) -> Def
         policy: Arc::new(HostPolicy::new(config.denied_hosts.clone(), own)),
         roots: Arc::new(config.roots()),
         rcvbuf: config.rcvbuf,
+        klv: config.klv,
         delay: config.delay,
         stall_after: config.stall_after,
         reconnect_cap: config.reconnect.cap,

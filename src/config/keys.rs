@@ -42,6 +42,26 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "metrics.listen",
+        allowed: "ADDRESS:PORT, such as 127.0.0.1:9998 or [::1]:9998; port 0 = any free one; off = none",
+        read: |config, value| {
+            let text = value.text()?.trim();
+            config.metrics = match text {
+                "off" => None,
+                address => Some(address.parse().map_err(|_| value.to_string())?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "klv.decode",
+        allowed: "true or false",
+        read: |config, value| {
+            config.klv = value.flag()?;
+            Ok(())
+        },
+    },
+    Key {
         path: "shards",
         allowed: "a whole number from 0 to 256; 0 = one per core",
         read: |config, value| {

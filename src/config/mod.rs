@@ -23,6 +23,10 @@ use crate::telemetry::Desired;
 pub struct Config {
     /// `api.listen`: address of the REST interface; port 0 = any free one.
     pub listen: SocketAddr,
+    /// `metrics.listen`: address of the figures for Prometheus; `None` = none, port 0 = any free one.
+    pub metrics: Option<SocketAddr>,
+    /// `klv.decode`: what the KLV of inputs says is found out.
+    pub klv: bool,
     /// `shards`: threads that move packets; `None` = one per core.
     pub shards: Option<usize>,
     /// `pin_shards`: each shard stays on one core.
@@ -228,6 +232,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9998))),
+            klv: true,
             shards: None,
             pin_shards: true,
             lane: LaneLimits { time: Duration::from_secs(8), bytes: 32_000_000 },

@@ -34,11 +34,13 @@ impl Guard {
         if !self.goes_by(host) {
             return Err("this server does not go by that Host: use its address, or configure the name");
         }
-        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        // A page of another origin may not read what a GET answers, but all that a WebSocket says (RFC 6455, 10.2).
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD)
+            && !request.headers().contains_key(header::UPGRADE);
         if !safe && request.headers().contains_key(header::ORIGIN) {
             let origin = only(request.headers(), &header::ORIGIN).and_then(|origin| origin.split_once("://"));
             if !origin.is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host)) {
-                return Err("writes from pages of another origin are refused");
+                return Err("writes and upgrades from pages of another origin are refused");
             }
         }
         Ok(())
@@ -136,6 +138,8 @@ mod tests {
                 assert_eq!(allows("127.0.0.1", method, "/", &headers), allowed, "{origin}");
             }
             assert!(allows("127.0.0.1", Method::GET, "/", &headers));
+            let upgrade = [headers[0], headers[1], ("upgrade", "websocket")];
+            assert_eq!(allows("127.0.0.1", Method::GET, "/", &upgrade), allowed, "{origin}");
         }
         let both = [("host", "a"), ("origin", "http://localhost"), ("origin", "http://localhost")];
         assert!(!allows("127.0.0.1", Method::POST, "/", &both));

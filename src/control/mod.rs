@@ -5,6 +5,8 @@ mod board;
 mod command;
 mod fields;
 mod guard;
+mod klv;
+mod metrics;
 mod problem;
 mod rest;
 mod server;
@@ -14,5 +16,6 @@ mod tests;
 
 pub use board::{Board, Card, InputCard, OutputCard};
 pub use command::{Command, Commands, Reply, Unanswered, commands};
+pub use metrics::{Metrics, serve as serve_metrics};
 pub use rest::Control;
 pub use server::serve;

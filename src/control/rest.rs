@@ -19,6 +19,7 @@ use super::answer::{
 use super::board::{Board, InputCard, OutputCard};
 use super::command::{Command, Commands};
 use super::fields::{Fields, InputPath, OutputPath, SessionPath, query_number};
+use super::klv;
 use super::problem::Problem;
 use super::system::Meter;
 use crate::store::{InputDraft, InputPatch, OutputDraft, OutputPatch, RawUrl, is_reader};
@@ -32,16 +33,28 @@ pub struct Control {
     clock: fn() -> SystemTime,
     started: SystemTime,
     meter: Arc<Mutex<Meter>>,
+    streams: Arc<klv::Streams>,
 }
 
 impl Control {
     /// Reads `board`, hands in `commands`; `clock` is the wall clock. The uptime counts from here.
     pub fn new(board: Arc<Board>, commands: Commands, clock: fn() -> SystemTime) -> Self {
-        Self { board, commands, clock, started: clock(), meter: Arc::new(Mutex::new(Meter::start())) }
+        let (meter, streams) = (Arc::new(Mutex::new(Meter::start())), Arc::default());
+        Self { board, commands, clock, started: clock(), meter, streams }
     }
 
-    fn input(&self, id: u64) -> Result<Arc<InputCard>, Problem> {
+    pub(super) fn input(&self, id: u64) -> Result<Arc<InputCard>, Problem> {
         self.board.input(id).ok_or(Problem::not_found("Input not found"))
+    }
+
+    /// The wall clock.
+    pub(super) fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    /// Everybody who hears events.
+    pub(super) fn streams(&self) -> &klv::Streams {
+        &self.streams
     }
 
     fn output(&self, OutputPath(input, id): OutputPath) -> Result<Arc<OutputCard>, Problem> {
@@ -63,6 +76,9 @@ pub(super) fn routes(control: Control) -> Router {
         .route(&format!("{input}/status"), get(input_status))
         .route(&format!("{input}/report"), get(input_report))
         .route(&format!("{input}/ts-health"), get(input_ts_health))
+        .route(&format!("{input}/klv"), get(klv::document))
+        .route(&format!("{input}/klv.geojson"), get(klv::geojson))
+        .route(&format!("{input}/klv/stream"), get(klv::stream))
         .route(&format!("{input}/logs"), get(input_logs))
         .route(&format!("{input}/sessions"), get(list_input_sessions))
         .route(&format!("{input}/sessions/{{session_id}}"), delete(kick_input_session))

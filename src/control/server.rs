@@ -14,9 +14,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_http::normalize_path::NormalizePath;
 
@@ -27,7 +27,7 @@ use super::rest::{Control, routes};
 /// Serves the API until `shutdown` is ready, then lets requests under way finish for at most five seconds.
 /// `names` are host names that the server goes by, besides addresses and `localhost`. At most 1,024 connections are
 /// held, more are answered 503; who does not send a whole head within 10 s, or a whole request and take its answer
-/// within 30 s, is let go.
+/// within 30 s, is let go. Streams of events end with `shutdown`, and have a limit of their own.
 pub async fn serve(
     listener: TcpListener,
     control: Control,
@@ -38,7 +38,29 @@ pub async fn serve(
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "the API has no authentication yet: whoever reaches this address controls the engine");
     }
-    accept(listener, router(control, address.ip(), names), Limits::default(), shutdown).await;
+    let (streams, router) = (control.clone(), router(control, address.ip(), names));
+    let shutdown = async move {
+        shutdown.await;
+        // They would go on for as long as there are events.
+        streams.streams().close();
+    };
+    accept(listener, router, Limits::default(), shutdown).await;
+    Ok(())
+}
+
+/// Serves `router` as the API is served, to whoever calls the host by a name that it goes by.
+pub(super) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let bound = listener.local_addr()?.ip();
+    // Others reach it by names that nobody knows here; a page that has a browser ask learns nothing else by that.
+    let router = match bound.is_loopback() {
+        true => router.layer(from_fn_with_state(Guard::new(bound, Vec::new()), guard)),
+        false => router,
+    };
+    accept(listener, router, Limits { connections: 64, ..Limits::default() }, shutdown).await;
     Ok(())
 }
 
@@ -69,7 +91,7 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, shutdown:
     let router = router.layer(from_fn_with_state(limits.request, within));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    let (graceful, mut connections) = (GracefulShutdown::new(), JoinSet::new());
+    let (drain, mut connections) = (watch::Sender::new(false), JoinSet::new());
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -91,22 +113,36 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, shutdown:
             continue;
         }
         // Without it, answers that nobody reads hold their connection for ever.
-        let patience = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits.request));
-        if let Err(error) = patience.and_then(|()| stream.set_nodelay(true)) {
+        let socket = socket2::SockRef::from(&stream);
+        let patience = socket.set_tcp_user_timeout(Some(limits.request));
+        // Events that wait in the kernel grow old; here they make room for newer ones.
+        let unsent = patience.and_then(|()| socket.set_tcp_notsent_lowat(UNSENT));
+        if let Err(error) = unsent.and_then(|()| stream.set_nodelay(true)) {
             tracing::debug!(%error, "a connection was lost");
             continue;
         }
         let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut draining = drain.subscribe();
         connections.spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                // An error says that the server is gone.
+                _ = draining.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    drain.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::debug!("requests under way were cut off");
     }
 }
@@ -131,6 +167,8 @@ async fn within(State(time): State<Duration>, request: Request, next: Next) -> R
 }
 
 const DRAIN: Duration = Duration::from_secs(5);
+/// Bytes that the kernel takes beyond what is on its way.
+const UNSENT: u32 = 64 << 10;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 34\r\n\r\n{\"detail\":\"too many connections\"}\n";

@@ -224,6 +224,8 @@ fn configuration(folder: &Folder, outputs: Vec<(&str, String)>) -> Config {
         media_roots: vec![folder.path().into()],
         data_dir: folder.path().into(),
         inputs: vec![input],
+        // Beside an engine at work it would find the port taken.
+        metrics: None,
         ..Config::default()
     }
 }

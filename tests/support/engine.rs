@@ -110,9 +110,12 @@ impl Drop for Engine {
 /// What every configuration of a test needs: a port and a folder of its own. Engines of other tests run at the
 /// same time, so no thread stays on one core.
 fn base(listen: &str, folder: &Path) -> String {
-    format!("api: {{listen: \"{listen}\"}}\ndata_dir: {}\npin_shards: false\n", folder.display())
+    let api = format!("api: {{listen: \"{listen}\"}}\nmetrics: {{listen: \"{METRICS}\"}}\n");
+    format!("{api}data_dir: {}\npin_shards: false\n", folder.display())
 }
 
+/// Tests run at the same time, and one that wants the figures reads from the log where they are.
+const METRICS: &str = "127.0.0.1:0";
 const LOG: &str = "millrace.log";
 /// The default of `media_roots`.
 const MEDIA: &str = "media";

@@ -44,6 +44,8 @@ pub struct Defaults {
     pub(super) policy: Arc<HostPolicy>,
     pub(super) roots: Arc<Roots>,
     pub(super) rcvbuf: usize,
+    /// What the KLV of inputs says is found out.
+    pub(super) klv: bool,
     pub(super) delay: Delay,
     pub(super) stall_after: Duration,
     pub(super) reconnect_cap: Duration,
@@ -103,7 +105,7 @@ pub(super) struct SeenInput {
     packets: u64,
     live: bool,
     /// Decodes its KLV.
-    _klv: Task,
+    _klv: Option<Task>,
     /// Holds it against the rules.
     _rules: Task,
 }
@@ -325,8 +327,8 @@ impl Director {
     /// Shows an input of the store and starts it when it shall run.
     fn add_input(&mut self, spec: &Arc<InputSpec>) -> Arc<InputCard> {
         let card = self.board.add_input(Arc::clone(spec), clock::wall());
-        let (tap, klv) = taps::open(&self.media, card.klv());
-        self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()), Some(tap));
+        let (tap, klv) = self.defaults.klv.then(|| taps::open(&self.media, card.klv())).unzip();
+        self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()), tap);
         let rules = taps::examine(&self.media, card.health());
         self.inputs.insert(spec.id, SeenInput { packets: 0, live: false, _klv: klv, _rules: rules });
         let id = Id::Input(spec.id);
