@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::{Result, sys};
 
 /// A running engine. Ends with its owner.
@@ -49,6 +51,20 @@ impl Engine {
         }
         let url = format!("{}/api/system/status", self.api);
         Ok(ureq::get(&url).call()?.body_mut().read_json::<Status>()?.active_outputs)
+    }
+
+    /// Makes another output of the first input; its id.
+    pub(crate) fn add_output(&self, name: &str, url: &str) -> Result<u64> {
+        let path = format!("{}/api/inputs/1/outputs", self.api);
+        let answer: serde_json::Value =
+            ureq::post(&path).send_json(json!({"name": name, "url": url}))?.body_mut().read_json()?;
+        Ok(answer["id"].as_u64().ok_or("an output without an id")?)
+    }
+
+    /// Takes an output of the first input away.
+    pub(crate) fn remove_output(&self, id: u64) -> Result<()> {
+        ureq::delete(&format!("{}/api/inputs/1/outputs/{id}", self.api)).call()?;
+        Ok(())
     }
 
     /// CPU time used so far, in nanoseconds.

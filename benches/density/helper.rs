@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, reference, sink, source, srt_peer, srt_sink, sys};
+use crate::{Result, reference, sink, source, srt_peer, srt_sink, sys, tcp_floor, tcp_sink};
 
 /// What a helper does and everything it needs to know. The first line that it reads.
 #[derive(Serialize, Deserialize)]
@@ -19,12 +19,16 @@ pub(crate) enum Role {
     Sink(sink::Setup),
     /// Receives SRT and counts.
     SrtSink(srt_sink::Setup),
+    /// Receives RTMP or RTSP and counts.
+    TcpSink(tcp_sink::Setup),
     /// Copies streams the plain way: receive, then one `sendto` per output.
     Sendto(reference::Setup),
     /// Copies streams with a task per output.
     Tokio(reference::Setup),
     /// Sends without a stream, as fast as it can.
     Limit(reference::Setup),
+    /// Sends what the engine would send over connections.
+    TcpFloor(tcp_floor::Setup),
     /// Copies one stream with srt-tokio.
     SrtTokio(srt_peer::Setup),
 }
@@ -107,6 +111,8 @@ pub(crate) fn run() -> Result<()> {
         Role::Source(setup) => source::run(setup, requests),
         Role::Sink(setup) => sink::run(&setup, requests),
         Role::SrtSink(setup) => srt_sink::run(&setup, requests),
+        Role::TcpSink(setup) => tcp_sink::run(&setup, requests),
+        Role::TcpFloor(setup) => tcp_floor::run(&setup, requests),
         Role::Sendto(setup) => reference::run_sendto(&setup, requests),
         Role::Tokio(setup) => reference::run_tokio(&setup, requests),
         Role::Limit(setup) => reference::run_limit(&setup, requests),

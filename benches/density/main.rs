@@ -20,17 +20,23 @@
 )]
 #![allow(clippy::print_stderr, reason = "progress belongs on standard error, results on standard output")]
 
+mod conclusion;
 mod engine;
 mod helper;
 mod histogram;
 mod machine;
 mod measure;
+mod mediamtx;
 mod network;
+mod nginx;
 mod peer;
 mod picture;
 mod plan;
 mod reference;
 mod report;
+mod rounds;
+mod rtmp_end;
+mod rtsp_end;
 mod sink;
 mod source;
 mod srt;
@@ -39,6 +45,10 @@ mod srt_sink;
 mod stream;
 mod sys;
 mod targets;
+mod tcp;
+mod tcp_floor;
+mod tcp_sink;
+mod units;
 
 use std::process::ExitCode;
 
@@ -50,6 +60,7 @@ use crate::plan::Options;
 use crate::report::Outcome;
 use crate::srt::Srt;
 use crate::targets::Case;
+use crate::tcp::{Protocol, Tcp};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -84,6 +95,36 @@ enum Mode {
         #[arg(long)]
         table: bool,
     },
+    /// RTMP: outputs publish
+    Rtmp {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        tcp: Tcp,
+        /// Measure every row of the table of targets instead, with verdicts: about 15 minutes
+        #[arg(long)]
+        table: bool,
+    },
+    /// RTSP over TCP: outputs record at servers
+    RtspPush {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        tcp: Tcp,
+        /// Measure every row of the table of targets instead, with verdicts: about 10 minutes
+        #[arg(long)]
+        table: bool,
+    },
+    /// RTSP over TCP: readers of one output dial in
+    RtspServe {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        tcp: Tcp,
+        /// Measure every row of the table of targets instead, with verdicts: about 10 minutes
+        #[arg(long)]
+        table: bool,
+    },
     #[command(name = helper::ARGUMENT, hide = true)]
     Helper,
 }
@@ -96,8 +137,19 @@ fn main() -> ExitCode {
         Some(Mode::Udp { table: true, .. }) => run_table(targets::cases()),
         Some(Mode::Srt { options, srt, table: false }) => run_one(&Options { srt: Some(srt), ..options }),
         Some(Mode::Srt { table: true, .. }) => run_table(targets::srt_cases()),
+        Some(Mode::Rtmp { options, tcp, table }) => {
+            run_tcp(options, tcp, Protocol::Rtmp, table.then(targets::rtmp_cases))
+        }
+        Some(Mode::RtspPush { options, tcp, table }) => {
+            run_tcp(options, tcp, Protocol::RtspPush, table.then(targets::rtsp_push_cases))
+        }
+        Some(Mode::RtspServe { options, tcp, table }) => {
+            run_tcp(options, tcp, Protocol::RtspServe, table.then(targets::rtsp_serve_cases))
+        }
         None if arguments.bench => {
-            run_table(targets::cases().into_iter().chain(targets::srt_cases()).collect())
+            let udp_and_srt = targets::cases().into_iter().chain(targets::srt_cases());
+            let tcp = targets::rtmp_cases().into_iter().chain(targets::rtsp_push_cases());
+            run_table(udp_and_srt.chain(tcp).chain(targets::rtsp_serve_cases()).collect())
         }
         // `cargo test --all-targets` starts benchmarks without arguments.
         None => Arguments::command().print_help().map_err(Into::into),
@@ -108,6 +160,13 @@ fn main() -> ExitCode {
             eprintln!("density: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run_tcp(options: Options, tcp: Tcp, protocol: Protocol, table: Option<Vec<Case>>) -> Result<()> {
+    match table {
+        Some(cases) => run_table(cases),
+        None => run_one(&Options { tcp: Some(Tcp { protocol, ..tcp }), ..options }),
     }
 }
 
@@ -123,7 +182,8 @@ fn run_table(cases: Vec<Case>) -> Result<()> {
     let started = sys::now();
     let (mut outcomes, mut verdicts): (Vec<Outcome>, Vec<_>) = (Vec::new(), Vec::new());
     for (number, case) in cases.iter().enumerate() {
-        eprintln!("row {} of {}: {}", number + 1, cases.len(), case.options);
+        let mode = case.options.mode();
+        eprintln!("row {} of {}: {mode} {}", number + 1, cases.len(), case.options);
         match measure::run(&case.options, &machine, network) {
             Ok(outcome) => {
                 verdicts.extend(case.targets.iter().map(|target| target.judge(&outcome)));

@@ -11,7 +11,8 @@ use crate::engine::Engine;
 use crate::helper::Helper;
 use crate::machine::Machine;
 use crate::plan::{AGAINST_LO, Against, Options, PEER_GROUP};
-use crate::{Result, network, srt_peer, sys};
+use crate::tcp::Protocol;
+use crate::{Result, mediamtx, network, nginx, srt_peer, sys};
 
 /// Running processes of one tool. They end with their owner.
 pub(crate) struct Peer {
@@ -25,6 +26,8 @@ pub(crate) struct Peer {
 
 enum Part {
     Program(Child),
+    /// What stands between the source and the tool: its CPU time is not counted.
+    Feeder(Child),
     Helper(Helper),
     Engine(Engine),
 }
@@ -39,17 +42,36 @@ impl Peer {
             (Against::Libsrt | Against::LibsrtShared, Some(srt)) => {
                 Ok(srt_peer::start_libsrt(options, srt, cpus)?.map(one))
             }
-            (Against::Mediamtx, _) => Ok(srt_peer::start_mediamtx(options, cpus)?.map(one)),
+            (Against::Mediamtx, _) => Ok(mediamtx::start(options, cpus)?.map(one)),
+            (Against::Nginx, _) => {
+                let Some(mut peer) = nginx::start(options, cpus)?.map(one) else { return Ok(None) };
+                peer.parts.push(Part::Feeder(nginx::feed(options, nginx::READS, cpus)?));
+                thread::sleep(FEEDER_TIME);
+                Ok(Some(peer))
+            }
             (Against::SrtTokio, Some(srt)) => {
                 let helper = Helper::start(&srt_peer::tokio_role(options, srt), cpus)?;
                 Ok(Some(Self::new(vec![Part::Helper(helper)], "srt-tokio".into())))
             }
-            (Against::Push, _) => {
-                let config = options.pushing_config();
-                let engine = Engine::start("pushing", &config, options.against_api(), machine.one())?;
-                Ok(Some(Self::new(vec![Part::Engine(engine)], "millrace, pushing".into())))
+            (Against::Push | Against::Plain, _) => {
+                let config = options.against_config()?;
+                let engine = Engine::start("against", &config, options.against_api(), machine.one())?;
+                Ok(Some(Self::new(vec![Part::Engine(engine)], format!("millrace, {tool}"))))
             }
             _ => Self::start_tool(options, tool, cpus),
+        }
+    }
+
+    /// Makes a tool push that was started without outputs.
+    pub(crate) fn push(&mut self, options: &Options, machine: &Machine) -> Result<()> {
+        match options.against {
+            Some(Against::Mediamtx) => mediamtx::forward(options),
+            Some(Against::Nginx) => {
+                self.parts.retain(|part| !matches!(part, Part::Feeder(_)));
+                self.parts.push(Part::Feeder(nginx::feed(options, nginx::PUSHES, machine.all())?));
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -70,15 +92,30 @@ impl Peer {
         let version = version.lines().next().unwrap_or_default().to_owned();
         let mut peer = Self::new(Vec::new(), version);
         let outputs = options.against_outputs();
-        let commands = match (tool, &options.srt) {
-            (Against::Gst, _) => vec![gst_arguments(&outputs)],
-            (_, None) => {
-                outputs.iter().map(|to| ffmpeg_arguments(&format!("udp://{to}?pkt_size=1316"))).collect()
+        let copy = |map, format| {
+            let group =
+                format!("udp://{PEER_GROUP}?localaddr=127.0.0.1&reuse=1&fifo_size=20000&overrun_nonfatal=1");
+            move |url: String| ffmpeg_arguments(&group, map, format, &url)
+        };
+        let places = 0..options.total_outputs();
+        let commands: Vec<_> = match (tool, &options.srt, &options.tcp) {
+            (Against::Gst, ..) => vec![gst_arguments(&outputs)],
+            (_, _, Some(tcp)) => {
+                let (map, format) = match tcp.protocol {
+                    Protocol::Rtmp => ("-map 0", "flv"),
+                    // Sound without global headers is refused.
+                    _ => ("-map 0:v", "rtsp -rtsp_transport tcp"),
+                };
+                places.map(|place| tcp.destination(AGAINST_LO, place)).map(copy(map, format)).collect()
             }
             // ffmpeg's latency is in microseconds.
-            (_, Some(srt)) => {
+            (_, Some(srt), _) => {
                 let urls = srt.urls(AGAINST_LO, "pkt_size=1316&latency", srt.latency * 1000);
-                urls.take(options.total_outputs()).map(|url| ffmpeg_arguments(&url)).collect()
+                urls.take(places.len()).map(copy("-map 0", "mpegts")).collect()
+            }
+            _ => {
+                let urls = outputs.iter().map(|to| format!("udp://{to}?pkt_size=1316"));
+                urls.map(copy("-map 0", "mpegts")).collect()
             }
         };
         let log = File::create(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{program}.log")))?;
@@ -94,7 +131,8 @@ impl Peer {
 
     /// CPU time that all processes used so far for sending `read` datagrams, in nanoseconds.
     pub(crate) fn cpu_time(&self, read: u64) -> Result<u64> {
-        let all: u64 = self.parts.iter().map(|part| Ok(sys::cpu_time(part.pid())?)).sum::<Result<_>>()?;
+        let counted = self.parts.iter().filter(|part| !matches!(part, Part::Feeder(_)));
+        let all: u64 = counted.map(|part| Ok(sys::cpu_time(part.pid())?)).sum::<Result<_>>()?;
         Ok(all.saturating_sub((self.reading * read as f64) as u64))
     }
 
@@ -107,7 +145,7 @@ impl Peer {
 impl Part {
     fn pid(&self) -> u32 {
         match self {
-            Self::Program(child) => child.id(),
+            Self::Program(child) | Self::Feeder(child) => child.id(),
             Self::Helper(helper) => helper.pid(),
             Self::Engine(engine) => engine.pid(),
         }
@@ -116,7 +154,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if let Self::Program(child) = self {
+        if let Self::Program(child) | Self::Feeder(child) = self {
             // Both fail only when it is gone already.
             let _ = child.kill();
             let _ = child.wait();
@@ -124,15 +162,16 @@ impl Drop for Part {
     }
 }
 
-/// The command that users write, plus what it needs to share a group on loopback; probing is cut short, which
+/// The command that users write, plus what an input needs to share a group on loopback; probing is cut short, which
 /// costs nothing later.
-fn ffmpeg_arguments(output: &str) -> Vec<String> {
+pub(crate) fn ffmpeg_arguments(input: &str, map: &str, format: &str, output: &str) -> Vec<String> {
     let fixed = "-hide_banner -loglevel error -nostdin -probesize 600000 -analyzeduration 1000000 -i";
-    let input = format!("udp://{PEER_GROUP}?localaddr=127.0.0.1&reuse=1&fifo_size=20000&overrun_nonfatal=1");
-    let copy = "-map 0 -c copy -f mpegts";
-    let mut arguments: Vec<String> = fixed.split(' ').map(str::to_owned).collect();
-    arguments.push(input);
-    arguments.extend(copy.split(' ').map(str::to_owned));
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut arguments = words(fixed);
+    arguments.push(input.to_owned());
+    arguments.extend(words(map));
+    arguments.extend(words("-c copy -f"));
+    arguments.extend(words(format));
     arguments.push(output.to_owned());
     arguments
 }
@@ -151,3 +190,5 @@ fn gst_arguments(outputs: &[SocketAddrV4]) -> Vec<String> {
 
 /// Fifty probing processes at once would starve each other.
 const BETWEEN_STARTS: Duration = Duration::from_millis(60);
+/// In which ffmpeg has found out what it reads, and publishes it.
+const FEEDER_TIME: Duration = Duration::from_secs(4);

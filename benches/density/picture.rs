@@ -1,17 +1,13 @@
-//! Pictures for the stream: H.264 that decodes to flat 1280×720, padded to any size with filler data.
+//! Pictures for the streams: H.264 that decodes to flat 1280×720, padded to any size with filler data, or in parts for
+//! who pads them otherwise.
 
 /// One access unit of exactly `size` bytes; picture 0 is an IDR picture with its parameter sets, the others
 /// repeat it.
 pub(crate) fn access_unit(index: u64, size: usize) -> Vec<u8> {
     let mut unit = Vec::with_capacity(size);
-    if index == 0 {
-        append(&mut unit, DELIMITER, &[0x10]);
-        append(&mut unit, SEQUENCE, &sequence());
-        append(&mut unit, PICTURE_SET, &picture_set());
-        append(&mut unit, IDR_SLICE, &slice(0, true));
-    } else {
-        append(&mut unit, DELIMITER, &[0x30]);
-        append(&mut unit, SLICE, &slice(index, false));
+    for nal in [delimiter(index)].into_iter().chain(parameter_sets(index)).chain([coded_slice(index)]) {
+        unit.extend(START_CODE);
+        unit.extend(nal);
     }
     // Filler data (7.3.2.7): start code, header, 0xff bytes, stop bit.
     let padding = size.saturating_sub(unit.len() + START_CODE.len() + 2);
@@ -22,10 +18,25 @@ pub(crate) fn access_unit(index: u64, size: usize) -> Vec<u8> {
     unit
 }
 
-/// Adds a NAL unit with its start code and emulation prevention (7.3.1).
-fn append(unit: &mut Vec<u8>, header: u8, payload: &[u8]) {
-    unit.extend(START_CODE);
-    unit.push(header);
+/// The access unit delimiter of a picture.
+pub(crate) fn delimiter(index: u64) -> Vec<u8> {
+    nal(DELIMITER, &[if index == 0 { 0x10 } else { 0x30 }])
+}
+
+/// The parameter sets in front of picture 0.
+pub(crate) fn parameter_sets(index: u64) -> impl Iterator<Item = Vec<u8>> {
+    let sets = [nal(SEQUENCE, &sequence()), nal(PICTURE_SET, &picture_set())];
+    sets.into_iter().filter(move |_| index == 0)
+}
+
+/// The slice of a picture.
+pub(crate) fn coded_slice(index: u64) -> Vec<u8> {
+    nal(if index == 0 { IDR_SLICE } else { SLICE }, &slice(index, index == 0))
+}
+
+/// A NAL unit with emulation prevention (7.3.1).
+fn nal(header: u8, payload: &[u8]) -> Vec<u8> {
+    let mut unit = vec![header];
     let mut zeros = 0;
     for &byte in payload {
         if zeros >= 2 && byte <= 3 {
@@ -35,6 +46,7 @@ fn append(unit: &mut Vec<u8>, header: u8, payload: &[u8]) {
         unit.push(byte);
         zeros = if byte == 0 { zeros + 1 } else { 0 };
     }
+    unit
 }
 
 /// 7.3.2.1.1: baseline profile, level 3.1, output in decoding order, one reference frame.
@@ -73,13 +85,13 @@ fn slice(index: u64, idr: bool) -> Vec<u8> {
 
 /// Bits, most significant first.
 #[derive(Default)]
-struct Bits {
-    bytes: Vec<u8>,
+pub(crate) struct Bits {
+    pub(crate) bytes: Vec<u8>,
     used: usize,
 }
 
 impl Bits {
-    fn put(&mut self, value: u32, count: u32) -> &mut Self {
+    pub(crate) fn put(&mut self, value: u32, count: u32) -> &mut Self {
         for bit in (0..count).rev() {
             if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
@@ -109,7 +121,7 @@ impl Bits {
 const WIDTH: u32 = 80;
 const HEIGHT: u32 = 45;
 
-const START_CODE: [u8; 4] = [0, 0, 0, 1];
+pub(crate) const START_CODE: [u8; 4] = [0, 0, 0, 1];
 const SLICE: u8 = 0x41;
 const IDR_SLICE: u8 = 0x65;
 const SEQUENCE: u8 = 0x67;

@@ -8,7 +8,9 @@ use clap::{Args, ValueEnum};
 use crate::helper::Role;
 use crate::sink::{COMPARED, probe_places};
 use crate::srt::{Part, Receivers, Srt};
-use crate::{Result, reference, sink, source};
+use crate::tcp::{Protocol, Tcp};
+use crate::units::Layout;
+use crate::{Result, reference, sink, source, tcp_floor, tcp_sink};
 
 /// Options of one run.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +48,9 @@ pub(crate) struct Options {
     /// Outputs of SRT instead of UDP
     #[arg(skip)]
     pub(crate) srt: Option<Srt>,
+    /// Outputs of RTMP or RTSP instead
+    #[arg(skip)]
+    pub(crate) tcp: Option<Tcp>,
 }
 
 /// The other side of a comparison.
@@ -67,10 +72,16 @@ pub(crate) enum Against {
     LibsrtShared,
     /// SRT only: one process with srt-tokio
     SrtTokio,
-    /// SRT only: MediaMTX, the program that MEDIAMTX_BIN names
+    /// SRT, RTMP and RTSP: MediaMTX, the program that MEDIAMTX_BIN names
     Mediamtx,
     /// SRT only, serving: this engine, pushing to as many receivers
     Push,
+    /// RTMP and RTSP: the same bytes at the same instants, by one non-blocking send for each socket
+    Send,
+    /// RTMP only: nginx with its RTMP module
+    Nginx,
+    /// RTMP and RTSP over TLS: this engine without TLS
+    Plain,
 }
 
 /// How datagrams leave the source.
@@ -110,18 +121,30 @@ impl Options {
 
     /// Whether the other side is a tool that users run, on any number of threads.
     pub(crate) fn is_external(&self) -> bool {
-        use Against::{Ffmpeg, Gst, Libsrt, LibsrtShared, Mediamtx, SrtTokio};
-        matches!(self.against, Some(Ffmpeg | Gst | Libsrt | LibsrtShared | SrtTokio | Mediamtx))
+        use Against::{Ffmpeg, Gst, Libsrt, LibsrtShared, Mediamtx, Nginx, SrtTokio};
+        matches!(self.against, Some(Ffmpeg | Gst | Libsrt | LibsrtShared | SrtTokio | Mediamtx | Nginx))
     }
 
     /// Protocol of the outputs.
     pub(crate) fn mode(&self) -> &'static str {
-        if self.srt.is_some() { "srt" } else { "udp" }
+        match self.tcp.as_ref().map(|tcp| tcp.protocol) {
+            Some(Protocol::Rtmp) => "rtmp",
+            Some(Protocol::RtspPush) => "rtsp-push",
+            Some(Protocol::RtspServe) => "rtsp-serve",
+            None if self.srt.is_some() => "srt",
+            None => "udp",
+        }
+    }
+
+    /// Whether each output is a connection.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.srt.is_some() || self.tcp.is_some()
     }
 
     /// Whether readers call.
     pub(crate) fn serves(&self) -> bool {
         self.srt.as_ref().is_some_and(|srt| srt.role == Part::Serve)
+            || self.tcp.as_ref().is_some_and(|tcp| tcp.protocol == Protocol::RtspServe)
     }
 
     /// How many outputs are configured; readers of one are no outputs.
@@ -154,12 +177,13 @@ impl Options {
         if self.is_external() && (self.sink == SinkKind::Ifb || self.inputs > 1) {
             return Err("tools of users are measured with --sink lo and one input".into());
         }
-        match &self.srt {
-            Some(srt) => srt.check(self),
-            None if self.against.is_some_and(Against::is_srt_only) => {
-                Err("that is something to compare SRT with".into())
+        match (&self.srt, &self.tcp) {
+            (Some(srt), _) => srt.check(self),
+            (_, Some(tcp)) => tcp.check(self),
+            _ if self.against.is_some_and(Against::has_connections) => {
+                Err("that is something to compare other modes with".into())
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -213,7 +237,7 @@ impl Options {
     /// Where the other side listens: a group for tools that need a copy per process.
     pub(crate) fn against_inputs(&self) -> Vec<SocketAddrV4> {
         match self.against {
-            None | Some(Against::Limit) => Vec::new(),
+            None | Some(Against::Limit | Against::Send) => Vec::new(),
             Some(Against::Ffmpeg | Against::Gst) => vec![PEER_GROUP],
             Some(_) => (AGAINST_INPUTS..).take(self.inputs).map(local).collect(),
         }
@@ -232,24 +256,28 @@ impl Options {
                 self.against,
                 Some(Against::Ffmpeg | Against::Gst | Against::Mediamtx)
             ),
+            units: self.tcp.is_some(),
         }
     }
 
     /// Who receives.
-    pub(crate) fn sink(&self) -> Role {
+    pub(crate) fn sink(&self) -> Result<Role> {
         let control = (local(CONTROL), self.inputs as u32);
         if let Some(srt) = &self.srt {
-            return srt.sink(self, control);
+            return Ok(srt.sink(self, control));
+        }
+        if let Some(tcp) = &self.tcp {
+            return tcp.sink(self, control);
         }
         let seen = |all: Vec<SocketAddrV4>| {
             self.seen().into_iter().map(|output| (all[output], self.flow_of(output) as u32)).collect()
         };
-        Role::Sink(sink::Setup {
+        Ok(Role::Sink(sink::Setup {
             megabits_per_second: self.stream_mbps,
             engine: seen(self.engine_outputs()),
             control,
             against: self.against.map_or(Vec::new(), |_| seen(self.against_outputs())),
-        })
+        }))
     }
 
     /// What a built-in reference copies.
@@ -257,11 +285,46 @@ impl Options {
         reference::Setup { inputs: self.against_inputs(), outputs: self.against_outputs() }
     }
 
+    /// What sends the engine's bytes over connections for the least that it can cost.
+    pub(crate) fn floor(&self) -> Option<tcp_floor::Setup> {
+        let protocol = self.tcp.as_ref()?.protocol;
+        Some(tcp_floor::Setup {
+            protocol,
+            megabits_per_second: self.stream_mbps,
+            delay: self.delay,
+            outputs: self.total_outputs(),
+            address: local(AGAINST_LO),
+        })
+    }
+
+    /// Whether an output takes nothing on purpose.
+    fn is_stalled(&self, output: usize) -> bool {
+        self.tcp.as_ref().is_some_and(|tcp| tcp_sink::is_stalled(output, tcp.stalled))
+    }
+
+    /// Outputs that must get everything.
+    pub(crate) fn counted(&self) -> Vec<usize> {
+        self.seen().into_iter().filter(|&output| !self.is_stalled(output)).collect()
+    }
+
+    /// What an output must get between two reports of the source: access units over connections that carry them, else
+    /// datagrams.
+    pub(crate) fn due(&self, begun: u64, ended: u64) -> u64 {
+        if self.tcp.is_none() {
+            return ended - begun;
+        }
+        let layout = Layout::new(self.stream_mbps);
+        let [before, after] =
+            [begun, ended].map(|datagram| layout.units_before(datagram).iter().sum::<u64>());
+        after - before
+    }
+
     /// The engine's configuration with the first `outputs` of its outputs.
-    pub(crate) fn engine_config(&self, outputs: usize) -> String {
-        let all = match &self.srt {
-            Some(srt) => srt.entries(srt.role, ENGINE_LO, outputs, self.delay),
-            None => self.engine_entries(outputs),
+    pub(crate) fn engine_config(&self, outputs: usize) -> Result<String> {
+        let all = match (&self.srt, &self.tcp) {
+            (Some(srt), _) => srt.entries(srt.role, ENGINE_LO, outputs, self.delay),
+            (_, Some(tcp)) => tcp.entries(ENGINE_LO, outputs, self.delay),
+            _ => self.engine_entries(outputs),
         };
         let mut entries = all.into_iter();
         let inputs = self.engine_inputs();
@@ -270,25 +333,33 @@ impl Options {
         self.config(local(API), streams.collect())
     }
 
-    /// The same for an engine that is the other side: it pushes.
-    pub(crate) fn pushing_config(&self) -> String {
-        let entries = |srt: &Srt| srt.entries(Part::Push, AGAINST_LO, self.total_outputs(), self.delay);
-        let entries = self.srt.as_ref().map(entries).unwrap_or_default();
+    /// The same for an engine that is the other side: it pushes SRT, or does without TLS.
+    pub(crate) fn against_config(&self) -> Result<String> {
+        let outputs = self.total_outputs();
+        let entries = match (&self.srt, &self.tcp) {
+            (Some(srt), _) => srt.entries(Part::Push, AGAINST_LO, outputs, self.delay),
+            (_, Some(tcp)) => tcp.plain().entries(AGAINST_LO, outputs, self.delay),
+            _ => Vec::new(),
+        };
         self.config(local(AGAINST_API), vec![(local(AGAINST_INPUTS), entries)])
     }
 
-    fn config(&self, api: SocketAddrV4, streams: Vec<(SocketAddrV4, Vec<String>)>) -> String {
+    fn config(&self, api: SocketAddrV4, streams: Vec<(SocketAddrV4, Vec<String>)>) -> Result<String> {
         let mut text = format!(
             "api: {{listen: \"{api}\"}}\nmetrics: {{listen: off}}\nshards: {}\npin_shards: {PIN_SHARDS}\n\
-             lane: {{max_seconds: {RING_SECONDS}, max_mb: {RING_MEGABYTES}}}\ninputs:\n",
+             lane: {{max_seconds: {RING_SECONDS}, max_mb: {RING_MEGABYTES}}}\n",
             self.shards
         );
+        if let Some(tcp) = &self.tcp {
+            text += &tcp.configuration()?;
+        }
+        text += "inputs:\n";
         for (number, (address, outputs)) in streams.into_iter().enumerate() {
             let outputs = outputs.join(",\n      ");
             text +=
                 &format!("  - name: in{number}\n    url: \"udp://{address}\"\n    outputs: [{outputs}]\n");
         }
-        text
+        Ok(text)
     }
 
     fn engine_entries(&self, outputs: usize) -> Vec<String> {
@@ -317,8 +388,9 @@ impl Options {
 }
 
 impl Against {
-    fn is_srt_only(self) -> bool {
-        matches!(self, Self::Libsrt | Self::LibsrtShared | Self::SrtTokio | Self::Mediamtx | Self::Push)
+    fn has_connections(self) -> bool {
+        use Against::{Ffmpeg, Gst, Limit, Sendto, Tokio};
+        !matches!(self, Ffmpeg | Gst | Sendto | Limit | Tokio)
     }
 }
 
@@ -336,6 +408,9 @@ impl fmt::Display for Options {
         }
         if let Some(srt) = &self.srt {
             write!(formatter, "{srt}")?;
+        }
+        if let Some(tcp) = &self.tcp {
+            write!(formatter, "{tcp}")?;
         }
         Ok(())
     }

@@ -160,8 +160,18 @@ pub(crate) fn run_limit(setup: &Setup, requests: Requests) -> Result<()> {
     work(run, requests)
 }
 
+/// Whether something that is told to run shall run now.
+pub(crate) fn is_running() -> bool {
+    f64::from_bits(BATCH.load(Relaxed)) > 0.0
+}
+
+/// Books datagrams as sent.
+pub(crate) fn count(datagrams: u64) {
+    SENT.fetch_add(datagrams, Relaxed);
+}
+
 /// Copies on a thread of its own and answers requests until they end; the thread ends with the process.
-fn work(copy: impl FnOnce() -> Result<()> + Send + 'static, requests: Requests) -> Result<()> {
+pub(crate) fn work(copy: impl FnOnce() -> Result<()> + Send + 'static, requests: Requests) -> Result<()> {
     thread::spawn(move || {
         if let Err(error) = copy() {
             eprintln!("density: the reference stopped: {error}");

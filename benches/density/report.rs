@@ -36,7 +36,8 @@ pub(crate) struct Row {
     /// Highest ratio of a pair.
     #[serde(serialize_with = "rounded")]
     pub(crate) ratio_max: Option<f64>,
-    /// Datagrams sent to the engine that an output which can be seen never got; overflows of the sink apart.
+    /// Datagrams (RTMP and RTSP: access units) sent to the engine that an output which can be seen never got; overflows of
+    /// the sink apart.
     pub(crate) lost_packets: u64,
     /// Share of the datagrams due at those outputs that arrived.
     pub(crate) delivered_fraction: f64,
@@ -64,18 +65,27 @@ pub(crate) struct Row {
     /// SRT: length of the key in bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) aes: Option<u16>,
-    /// SRT: sequence numbers that the engine's receivers never saw.
+    /// SRT, RTMP and RTSP: numbers of packets or units that the engine's receivers never saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) missing_sequences: Option<u64>,
-    /// SRT: packets that the engine's receivers saw again.
+    /// The same: packets that the engine's receivers saw again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repeated_packets: Option<u64>,
-    /// SRT: system calls of the engine per datagram and output.
+    /// The same: system calls of the engine per datagram of the stream and output.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
     pub(crate) syscalls_per_packet: Option<f64>,
     /// SRT: seconds from the order to dial in until the last latecomer was connected.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
     pub(crate) dial_in_s: Option<f64>,
+    /// RTMP and RTSP: over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<bool>,
+    /// RTMP and RTSP: one receiver in so many takes nothing; 0 = all take. Losses are those of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stalled: Option<usize>,
+    /// RTMP and RTSP: milliseconds from the request for an output to its first media.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
+    pub(crate) first_media_ms: Option<f64>,
     /// What else there is to know.
     pub(crate) note: String,
 }

@@ -50,6 +50,8 @@ pub(crate) struct Arrivals {
     pub(crate) stray: u64,
     /// Breaks of the continuity counter on the counter's PID.
     pub(crate) continuity_errors: u64,
+    /// Pictures among them, where access units are counted.
+    pub(crate) pictures: u64,
     /// Payload of all of them.
     pub(crate) bytes: u64,
     /// Deliveries of the kernel: a batch that was sent in one piece arrives in one piece.
@@ -84,6 +86,8 @@ pub(crate) struct Connections {
     pub(crate) missing: u64,
     /// Packets whose sequence number had come before.
     pub(crate) repeated: u64,
+    /// When the last one of those that have brought media began to.
+    pub(crate) last_begun: Option<u64>,
     /// Datagrams that the kernel dropped because a buffer of the sink was full, whosever they were.
     pub(crate) dropped: u64,
 }

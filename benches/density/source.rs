@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::helper::{self, Requests};
 use crate::stream::{self, DATAGRAM, Stream};
+use crate::units::UnitStream;
 use crate::{Result, sys};
 
 /// What a source sends.
@@ -30,6 +31,8 @@ pub(crate) struct Setup {
     /// Whether its streams are counted. A tool that takes the stream apart gets video instead of the
     /// counter, so that it does neither less work (PID dropped) nor more (380 PES packets a second).
     pub(crate) against_counted: bool,
+    /// Access units are counted instead of datagrams (see [`crate::units`]), on both sides.
+    pub(crate) units: bool,
 }
 
 /// What was sent so far.
@@ -58,6 +61,8 @@ struct Flow {
     number: u32,
     to: SockAddr,
     counter: u64,
+    /// Counts access units.
+    units: Option<UnitStream>,
 }
 
 /// A side that can be fed: its flows, evenly spread over one period.
@@ -80,6 +85,7 @@ pub(crate) fn run(setup: Setup, requests: Requests) -> Result<()> {
             number: number as u32,
             to: (*to).into(),
             counter: 0,
+            units: (setup.units && *to != setup.control).then(|| UnitStream::new(setup.megabits_per_second)),
         };
         addresses.iter().enumerate().map(flow).collect()
     };
@@ -106,14 +112,23 @@ fn obey((state, changed): &(Mutex<State>, Condvar), burst: u64, requests: Reques
     for request in requests {
         let request = request?;
         let mut guard = state.lock();
-        let state = &mut *guard;
         let (engine, against) = match request.as_str() {
             FEED_ENGINE => (true, false),
             FEED_AGAINST => (false, true),
             FEED_BOTH => (true, true),
             PAUSE => (false, false),
-            _ => (state.engine.fed.is_some(), state.against.fed.is_some()),
+            _ => (guard.engine.fed.is_some(), guard.against.fed.is_some()),
         };
+        // Access units are sent to their end.
+        for (wanted, side) in [(engine, 0), (against, 1)] {
+            while !wanted && !guard.side(side).is_between_units() {
+                MutexGuard::unlocked(&mut guard, || thread::sleep(A_MOMENT));
+            }
+            if !wanted {
+                guard.side(side).fed = None;
+            }
+        }
+        let state = &mut *guard;
         let now = sys::now();
         // Fed at once, the sides keep a distance of a quarter period, away from the control flow too:
         // whoever sends first wakes the sink and would pay for both.
@@ -157,7 +172,19 @@ fn send(socket: &Socket, (shared, changed): &(Mutex<State>, Condvar), burst: u64
     }
 }
 
+impl State {
+    fn side(&mut self, number: usize) -> &mut Side {
+        if number == 0 { &mut self.engine } else { &mut self.against }
+    }
+}
+
 impl Side {
+    /// Whether it may stop here.
+    fn is_between_units(&self) -> bool {
+        let whole = |flow: &Flow| flow.units.is_none() || flow.counter.is_multiple_of(stream::PICTURE);
+        self.fed.is_none() || self.flows.iter().all(whole)
+    }
+
     /// When the next burst is due; `None` while it is not fed.
     fn due(&self, burst: u64) -> Option<u64> {
         let (start, events) = self.fed?;
@@ -171,11 +198,16 @@ impl Side {
         *events += 1;
         let flow = &mut self.flows[turn];
         for _ in 0..burst {
-            self.stream.write(flow.number, flow.counter, sys::now(), datagram);
+            match &mut flow.units {
+                Some(units) => units.write(flow.counter, sys::now(), datagram),
+                None => self.stream.write(flow.number, flow.counter, sys::now(), datagram),
+            }
             flow.counter += u64::from(socket.send_to(datagram, &flow.to).is_ok());
         }
     }
 }
 
+/// How often it is looked whether a unit is over.
+const A_MOMENT: Duration = Duration::from_micros(100);
 /// A sleep costs about as much as this, in nanoseconds.
 const NOT_WORTH_SLEEPING: u64 = 20_000;

@@ -54,9 +54,15 @@ impl Srt {
     pub(crate) fn check(&self, options: &Options) -> Result<()> {
         let serves = self.role == Part::Serve;
         let wrong = match options.against {
-            Some(Against::Gst | Against::Sendto | Against::Limit | Against::Tokio) => {
-                "--against libsrt-shared, libsrt, srt-tokio, ffmpeg, mediamtx or push: no other sends SRT"
-            }
+            Some(
+                Against::Gst
+                | Against::Sendto
+                | Against::Limit
+                | Against::Tokio
+                | Against::Send
+                | Against::Nginx
+                | Against::Plain,
+            ) => "--against libsrt-shared, libsrt, srt-tokio, ffmpeg, mediamtx or push: no other sends SRT",
             Some(Against::Ffmpeg) if serves => "ffmpeg serves one reader only",
             Some(Against::Push) if !serves => "--against push is for --role serve",
             _ if options.inputs != 1 || options.sink != SinkKind::Lo || options.pace.is_some() => {

@@ -1,17 +1,15 @@
-//! What SRT is compared with: programs over libsrt, srt-tokio and MediaMTX, each fed by the same source as the engine
+//! What SRT is compared with: programs over libsrt, and srt-tokio, each fed by the same source as the engine
 //! and sending to the same receivers.
 
-use std::fs::{self, File};
+use std::env;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use srt_tokio::options::{ByteCount, SocketOptions};
 use srt_tokio::{SrtListener, SrtSocket};
 use tokio::net::UdpSocket;
@@ -19,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::helper::{self, Helper, Requests, Role};
 use crate::plan::{AGAINST_LO, Against, Options, local};
-use crate::srt::{PASSPHRASE, PORTS, Part, SERVED, Srt};
+use crate::srt::{PASSPHRASE, PORTS, Part, Srt};
 use crate::{Result, network, sys};
 
 /// Compiles the program over libsrt; `None` where there is no compiler or no libsrt.
@@ -156,47 +154,3 @@ impl Setup {
         }
     }
 }
-
-/// A running MediaMTX with one path that reads the source. `None` without MEDIAMTX_BIN.
-pub(crate) fn start_mediamtx(options: &Options, cpus: &[usize]) -> Result<Option<(Child, String)>> {
-    let Some(program) = env::var_os("MEDIAMTX_BIN").map(PathBuf::from) else { return Ok(None) };
-    let version = network::call(&program.display().to_string(), "--version")?.trim().to_owned();
-    let input = options.against_inputs().first().copied().unwrap_or(local(0));
-    let config = format!(
-        "logLevel: warn\nreadTimeout: 60s\napi: true\napiAddress: {}\nsrt: {}\nsrtAddress: {}\n\
-         rtsp: false\nrtmp: false\nhls: false\nwebrtc: false\nmoq: false\n\
-         paths:\n  {SERVED}:\n    source: udp+mpegts://{input}\n",
-        options.against_api(),
-        options.serves(),
-        local(AGAINST_LO),
-    );
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("density");
-    fs::create_dir_all(&folder)?;
-    let (file, log) = (folder.join("mediamtx.yml"), File::create(folder.join("mediamtx.log"))?);
-    fs::write(&file, config)?;
-    let mut command = Command::new(program);
-    command.arg(&file).current_dir(&folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    sys::bind_child(&mut command, cpus);
-    let child = command.spawn()?;
-    let path = format!("http://{}/v3/paths/get/{SERVED}", options.against_api());
-    for _ in 0..READY_TRIES {
-        let answer = ureq::get(&path).call().ok().and_then(|mut answer| answer.body_mut().read_json().ok());
-        if answer.is_some_and(|answer: serde_json::Value| answer["ready"] == true) {
-            return Ok(Some((child, format!("MediaMTX {version}"))));
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    Err("MediaMTX does not read the source; see mediamtx.log among the benchmark's files".into())
-}
-
-/// Makes it push.
-pub(crate) fn forward(options: &Options, srt: &Srt) -> Result<()> {
-    let urls = srt.urls(AGAINST_LO, "latency", srt.latency).take(options.total_outputs());
-    let forward: Vec<_> = urls.map(|url| json!({"dest": url})).collect();
-    let path = format!("http://{}/v3/config/paths/patch/{SERVED}", options.against_api());
-    ureq::patch(&path).send_json(json!({"forward": forward}))?;
-    Ok(())
-}
-
-/// Twenty seconds.
-const READY_TRIES: u32 = 200;

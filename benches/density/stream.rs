@@ -64,10 +64,7 @@ impl Stream {
         *out = template.bytes;
         if let Some(at) = template.pcr {
             let clock = self.clock_at(counter * DATAGRAM as u64 + at as u64);
-            // ISO/IEC 13818-1, 2.4.3.5: 33 bits of 90 kHz, 6 reserved, 9 bits of 27 MHz.
-            let (base, extension) = (clock / 300 % (1 << 33), clock % 300);
-            let field = base << 15 | 0x3f << 9 | extension;
-            out[at..at + 6].copy_from_slice(&field.to_be_bytes()[2..]);
+            out[at..at + 6].copy_from_slice(&encode_pcr(clock));
         }
         if let Some(at) = template.pts {
             let start = counter / PICTURE * PICTURE * DATAGRAM as u64;
@@ -88,9 +85,8 @@ impl Stream {
         expected == datagram
     }
 
-    /// The 27 MHz clock at a byte of the stream.
     fn clock_at(&self, byte: u64) -> u64 {
-        (u128::from(byte) * 8 * 27_000_000 / u128::from(self.bits_per_second)) as u64
+        clock_at(self.bits_per_second, byte)
     }
 }
 
@@ -152,7 +148,9 @@ impl GroupWriter {
             match adaptation {
                 Some(adaptation) => rest = self.write_video(slot, adaptation, rest),
                 None if slot == 0 => self.write_section(slot, PAT_PID, &PAT),
-                None => self.write_section(slot, PMT_PID, &pmt(self.counted)),
+                None => {
+                    self.write_section(slot, PMT_PID, &pmt(self.counted.then_some((PRIVATE, COUNTER_PID))))
+                }
             }
             if slot == 5 && self.counted {
                 self.write_counter();
@@ -178,10 +176,7 @@ impl GroupWriter {
     }
 
     fn write_section(&mut self, slot: usize, pid: u16, section: &[u8]) {
-        let mut body = vec![0]; // pointer_field
-        body.extend(section);
-        body.extend(crc32(section).to_be_bytes());
-        self.write_packet(slot, pid, true, 0b01, &body);
+        self.write_packet(slot, pid, true, 0b01, &with_crc(section));
     }
 
     fn write_video<'a>(&mut self, slot: usize, adaptation: Adaptation, payload: &'a [u8]) -> &'a [u8] {
@@ -208,16 +203,17 @@ impl GroupWriter {
     }
 }
 
+/// What an adaptation field says.
 #[derive(Default, Clone, Copy)]
-struct Adaptation {
-    pcr: bool,
-    random_access: bool,
+pub(crate) struct Adaptation {
+    pub(crate) pcr: bool,
+    pub(crate) random_access: bool,
     /// The packet starts a PES packet.
-    start: bool,
+    pub(crate) start: bool,
 }
 
 impl Adaptation {
-    fn length(self) -> usize {
+    pub(crate) fn length(self) -> usize {
         if self.pcr {
             8
         } else if self.random_access {
@@ -227,7 +223,8 @@ impl Adaptation {
         }
     }
 
-    fn bytes(self) -> Vec<u8> {
+    /// The field, with room for a PCR.
+    pub(crate) fn bytes(self) -> Vec<u8> {
         let mut bytes = vec![0; self.length()];
         if let [length, flags, ..] = bytes.as_mut_slice() {
             *length = (self.length() - 1) as u8;
@@ -237,7 +234,20 @@ impl Adaptation {
     }
 }
 
-fn encode_pts(pts: u64) -> [u8; 5] {
+/// The 27 MHz clock at a byte of a stream.
+pub(crate) fn clock_at(bits_per_second: u64, byte: u64) -> u64 {
+    (u128::from(byte) * 8 * 27_000_000 / u128::from(bits_per_second)) as u64
+}
+
+/// ISO/IEC 13818-1, 2.4.3.5: 33 bits of 90 kHz, 6 reserved, 9 bits of 27 MHz.
+pub(crate) fn encode_pcr(clock: u64) -> [u8; 6] {
+    let (base, extension) = (clock / 300 % (1 << 33), clock % 300);
+    let [_, _, field @ ..] = (base << 15 | 0x3f << 9 | extension).to_be_bytes();
+    field
+}
+
+/// The five bytes of a PTS alone (ISO/IEC 13818-1, 2.4.3.7).
+pub(crate) fn encode_pts(pts: u64) -> [u8; 5] {
     [
         0x21 | (pts >> 29) as u8 & 0x0e,
         (pts >> 22) as u8,
@@ -247,17 +257,25 @@ fn encode_pts(pts: u64) -> [u8; 5] {
     ]
 }
 
-/// The program map: H.264, and private PES packets for the counter.
-fn pmt(counted: bool) -> Vec<u8> {
+/// The program map: H.264, and a stream of this type.
+pub(crate) fn pmt(second: Option<(u8, u16)>) -> Vec<u8> {
     let [video_high, video_low] = VIDEO_PID.to_be_bytes();
-    let [counter_high, counter_low] = COUNTER_PID.to_be_bytes();
     let mut section = vec![2, 0xb0, 0, 0, 1, 0xc1, 0, 0, 0xe0 | video_high, video_low, 0xf0, 0];
     section.extend([0x1b, 0xe0 | video_high, video_low, 0xf0, 0]);
-    if counted {
-        section.extend([0x06, 0xe0 | counter_high, counter_low, 0xf0, 0]);
+    if let Some((kind, pid)) = second {
+        let [high, low] = pid.to_be_bytes();
+        section.extend([kind, 0xe0 | high, low, 0xf0, 0]);
     }
     section[2] = (section.len() - 3 + 4) as u8;
     section
+}
+
+/// A section as a packet carries it: behind a pointer_field, with its CRC.
+pub(crate) fn with_crc(section: &[u8]) -> Vec<u8> {
+    let mut body = vec![0];
+    body.extend(section);
+    body.extend(crc32(section).to_be_bytes());
+    body
 }
 
 /// CRC of ISO/IEC 13818-1, annex A.
@@ -269,26 +287,28 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-const PACKET: usize = 188;
+pub(crate) const PACKET: usize = 188;
 /// Pictures of a group: a multiple of 16, so that every continuity counter comes round.
-const PICTURES: u64 = 32;
+pub(crate) const PICTURES: u64 = 32;
 /// Datagrams from PCR to PCR: 26 ms at 4 Mb/s.
-const PCR_EVERY: u64 = 10;
+pub(crate) const PCR_EVERY: u64 = 10;
 /// How far a picture's PTS is ahead of the clock, at 90 kHz: 200 ms.
-const PTS_AHEAD: u64 = 18_000;
+pub(crate) const PTS_AHEAD: u64 = 18_000;
 
-const PAT_PID: u16 = 0;
-const PMT_PID: u16 = 0x100;
-const VIDEO_PID: u16 = 0x101;
+pub(crate) const PAT_PID: u16 = 0;
+pub(crate) const PMT_PID: u16 = 0x100;
+pub(crate) const VIDEO_PID: u16 = 0x101;
 const COUNTER_PID: u16 = 0x102;
 const PIDS: [u16; 4] = [PAT_PID, PMT_PID, VIDEO_PID, COUNTER_PID];
 
 /// Program 1 on PMT_PID.
-const PAT: [u8; 12] = [0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0];
+pub(crate) const PAT: [u8; 12] = [0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0];
 /// A video PES packet of open length with a PTS.
 const PES_HEADER: [u8; 14] = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1];
 
 const STAMP_PACKET: usize = 6 * PACKET;
+/// Private PES packets (ISO/IEC 13818-1, table 2-34).
+const PRIVATE: u8 = 0x06;
 /// Behind the packet's and the PES packet's header.
 const STAMP: usize = STAMP_PACKET + 10;
 const MAGIC: [u8; 4] = *b"MRDB";

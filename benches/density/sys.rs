@@ -189,6 +189,13 @@ impl Epoll {
         check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, source, &mut event) }).map(drop)
     }
 
+    /// Waits for it no more.
+    pub(crate) fn remove(&self, source: &impl AsFd) -> io::Result<()> {
+        let (set, source) = (self.fd.as_raw_fd(), source.as_fd().as_raw_fd());
+        // SAFETY: the event is not looked at (epoll_ctl(2)).
+        check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, source, std::ptr::null_mut()) }).map(drop)
+    }
+
     /// Blocks until something is readable and returns the tokens.
     pub(crate) fn wait(&mut self) -> io::Result<impl Iterator<Item = usize> + '_> {
         self.wait_at_most(-1)

@@ -3,6 +3,7 @@
 use crate::plan::{Against, Options, Pace, Pattern, SinkKind};
 use crate::report::{self, Outcome};
 use crate::srt::{Part, Receivers, Srt};
+use crate::tcp::{Protocol, Tcp};
 
 /// A run and what it must reach.
 pub(crate) struct Case {
@@ -33,6 +34,7 @@ enum Figure {
     MemoryPerOutput,
     CallsPerPacket,
     DialIn,
+    FirstMedia,
 }
 
 #[derive(Clone, Copy)]
@@ -44,7 +46,6 @@ use Bound::{AtLeast, AtMost};
 
 /// All runs, in the order of the table that they fill.
 pub(crate) fn cases() -> Vec<Case> {
-    let ratio = |bound| Target { figure: Figure::Ratio, bound: AtLeast(bound) };
     let at_most = |figure, bound| Target { figure, bound: AtMost(bound) };
     let lossless = || at_most(Figure::Lost, 0.0);
     let mut cases = Vec::new();
@@ -93,9 +94,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// All runs of SRT, in the order of their table.
 pub(crate) fn srt_cases() -> Vec<Case> {
-    let at_least = |figure, bound| Target { figure, bound: AtLeast(bound) };
     let at_most = |figure, bound| Target { figure, bound: AtMost(bound) };
-    let ratio = |bound| at_least(Figure::Ratio, bound);
     let lossless = || [at_most(Figure::Lost, 0.0), at_most(Figure::MissingSequences, 0.0)];
     let calls = || at_most(Figure::CallsPerPacket, 0.05);
     let mut cases = Vec::new();
@@ -127,6 +126,79 @@ pub(crate) fn srt_cases() -> Vec<Case> {
     cases
 }
 
+/// All runs of RTMP, in the order of their table.
+pub(crate) fn rtmp_cases() -> Vec<Case> {
+    let mut cases = over_tcp(Protocol::Rtmp);
+    for outputs in [50, 300] {
+        for (delay, bound) in [(20, 1.0), (40, 1.3)] {
+            let options = Options { delay, ..tcp_run(Protocol::Rtmp, outputs, Some(Against::Nginx)) };
+            cases.push(Case { options, targets: with_lossless(vec![ratio(bound)]) });
+        }
+    }
+    cases
+}
+
+/// All runs of RTSP outputs that dial, in the order of their table.
+pub(crate) fn rtsp_push_cases() -> Vec<Case> {
+    over_tcp(Protocol::RtspPush)
+}
+
+/// All runs of RTSP readers that dial in, in the order of their table.
+pub(crate) fn rtsp_serve_cases() -> Vec<Case> {
+    let mut cases = over_tcp(Protocol::RtspServe);
+    for outputs in [50, 200] {
+        let options = tcp_run(Protocol::RtspServe, outputs, Some(Against::Mediamtx));
+        cases.push(Case { options, targets: with_lossless(vec![ratio(4.0)]) });
+    }
+    cases
+}
+
+/// What all outputs over connections must reach: beside the floor, beside what users have, over TLS, and many of them while
+/// some take nothing.
+fn over_tcp(protocol: Protocol) -> Vec<Case> {
+    let serves = protocol == Protocol::RtspServe;
+    let at_most = |figure, bound| Target { figure, bound: AtMost(bound) };
+    let run = |outputs, against| tcp_run(protocol, outputs, against);
+    let floor = if protocol == Protocol::Rtmp { 0.8 } else { 0.62 };
+    let mut targets = with_lossless(vec![ratio(floor), at_most(Figure::MemoryPerOutput, 20_000.0)]);
+    if !serves {
+        targets.push(at_most(Figure::FirstMedia, 300.0));
+    }
+    let mut cases = vec![Case { options: run(300, Some(Against::Send)), targets }];
+    if !serves {
+        for outputs in [50, 300] {
+            let options = run(outputs, Some(Against::Mediamtx));
+            cases.push(Case { options, targets: with_lossless(vec![ratio(5.0)]) });
+        }
+        for (delay, bound) in [(20, 12.0), (0, 6.0)] {
+            let options = Options { delay, ..run(50, Some(Against::Ffmpeg)) };
+            cases.push(Case { options, targets: with_lossless(vec![ratio(bound)]) });
+        }
+    }
+    let tls = Some(Tcp { protocol, tls: true, stalled: 0 });
+    let options = Options { tcp: tls, ..run(50, Some(Against::Plain)) };
+    let memory = at_most(Figure::MemoryPerOutput, 64_000.0);
+    cases.push(Case { options, targets: with_lossless(vec![ratio(1.0 / 1.7), memory]) });
+    let stalled = Some(Tcp { protocol, tls: false, stalled: 10 });
+    let options = Options { tcp: stalled, shards: 2, ..run(if serves { 1000 } else { 500 }, None) };
+    cases.push(Case { options, targets: with_lossless(Vec::new()) });
+    cases
+}
+
+fn ratio(bound: f64) -> Target {
+    Target { figure: Figure::Ratio, bound: AtLeast(bound) }
+}
+
+fn with_lossless(targets: Vec<Target>) -> Vec<Target> {
+    let none = |figure| Target { figure, bound: AtMost(0.0) };
+    targets.into_iter().chain([none(Figure::Lost), none(Figure::Changed)]).collect()
+}
+
+fn tcp_run(protocol: Protocol, outputs: usize, against: Option<Against>) -> Options {
+    let tcp = Some(Tcp { protocol, tls: false, stalled: 0 });
+    Options { sink: SinkKind::Lo, tcp, ..into_black_hole(outputs, 20, against) }
+}
+
 /// Prints each target with its verdict.
 pub(crate) fn print_verdicts(verdicts: &[(String, bool)]) {
     println!("\n| target | verdict |\n|---|---|");
@@ -143,7 +215,7 @@ impl Target {
         let row = &outcome.row;
         let (name, found, digits) = match self.figure {
             Figure::Ratio => ("ratio", row.ratio, 2),
-            Figure::Lost => ("lost datagrams", Some(row.lost_packets as f64), 0),
+            Figure::Lost => ("lost", Some(row.lost_packets as f64), 0),
             Figure::Delivered => ("delivered fraction", Some(row.delivered_fraction), 6),
             Figure::AddedP99 => ("added p99 ms", row.added_delay_ms_p99, 2),
             Figure::AddedP99LessControl => {
@@ -155,10 +227,11 @@ impl Target {
                 ("MB beyond ring and 4 kB per output", Some((row.rss_bytes as f64 - spare) / 1e6), 1)
             }
             Figure::GapP99 => ("inter-arrival p99 ms", outcome.gap_ms_p99, 2),
-            Figure::Changed => ("changed datagrams", Some(outcome.changed as f64), 0),
+            Figure::Changed => ("changed", Some(outcome.changed as f64), 0),
             Figure::MissingSequences => ("gaps", row.missing_sequences.map(|gaps| gaps as f64), 0),
             Figure::MemoryPerOutput => ("bytes per output", row.rss_bytes_per_output, 0),
             Figure::CallsPerPacket => ("system calls per packet", row.syscalls_per_packet, 4),
+            Figure::FirstMedia => ("ms from request to first media", row.first_media_ms, 0),
             Figure::DialIn => ("seconds until all latecomers are in", row.dial_in_s, 2),
         };
         let (sign, bound, reached) = match self.bound {
@@ -168,7 +241,11 @@ impl Target {
         let against = row.against.as_deref().map(|name| format!(" against {name}")).unwrap_or_default();
         let streams = if row.inputs > 1 { format!(" from {} inputs", row.inputs) } else { String::new() };
         let found = report::show(found, digits);
-        let protocol = row.role.as_deref().map(|role| format!(", srt {role}")).unwrap_or_default();
+        let protocol = match &row.role {
+            Some(role) => format!(", srt {role}"),
+            None if row.mode == "udp" => String::new(),
+            None => format!(", {}{}", row.mode, if row.tls == Some(true) { " over TLS" } else { "" }),
+        };
         let cipher = row.aes.map(|bits| format!(" aes-{bits}")).unwrap_or_default();
         let (outputs, delay, sink) = (row.outputs, row.delay_ms, &row.sink);
         let run = format!("{outputs} outputs{streams}{protocol}{cipher}, D={delay}, {sink}{against}");
@@ -205,6 +282,7 @@ fn into_black_hole(outputs: usize, delay: u64, against: Option<Against>) -> Opti
         sink: SinkKind::Ifb,
         pace: None,
         srt: None,
+        tcp: None,
     }
 }
 

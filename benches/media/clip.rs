@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millrace::media::{Codec, Frame, Kind, Nanos};
+use millrace::media::{Codec, Frame, Nanos};
 use millrace::mux::{Demuxer, DemuxerOptions, Muxer, MuxerOptions};
 use millrace::wire::h26x::put_length_prefixed;
 
@@ -18,19 +18,13 @@ pub(crate) struct Clip {
     /// With larger pictures.
     pub(crate) large: Vec<u8>,
     pub(crate) large_frames: Vec<Frame>,
+    /// The same in H.265.
+    pub(crate) large_frames_h265: Vec<Frame>,
 }
 
 impl Clip {
     pub(crate) fn new() -> Result<Self> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/ts/h264_sync.ts");
-        let small = std::fs::read(path)?;
-        let mut demuxer = Demuxer::new(DemuxerOptions::default());
-        let mut small_frames = Vec::new();
-        let mut sink = |frame| small_frames.push(frame);
-        for datagram in small.chunks(DATAGRAM) {
-            demuxer.push(datagram, 0, &mut sink);
-        }
-        demuxer.flush(0, &mut sink);
+        let (small, small_frames) = read("h264_sync.ts")?;
         if !small_frames.iter().any(|frame| frame.tracks.0.iter().any(|track| track.codec == Codec::Klv)) {
             return Err("the sample has lost its metadata".into());
         }
@@ -40,18 +34,34 @@ impl Clip {
         let mut sink = |datagram: &[u8], _: Nanos| large.extend_from_slice(datagram);
         large_frames.iter().for_each(|frame| muxer.push(frame, &mut sink));
         muxer.flush(&mut sink);
-        Ok(Self { small, small_frames, large, large_frames })
+        let large_frames_h265 = read("h265_sync.ts")?.1.iter().map(enlarge).collect();
+        Ok(Self { small, small_frames, large, large_frames, large_frames_h265 })
     }
+}
+
+/// A file of `testdata/ts`, and its frames.
+fn read(name: &str) -> Result<(Vec<u8>, Vec<Frame>)> {
+    let stream = std::fs::read(format!("{}/testdata/ts/{name}", env!("CARGO_MANIFEST_DIR")))?;
+    let mut demuxer = Demuxer::new(DemuxerOptions::default());
+    let mut frames = Vec::new();
+    let mut sink = |frame| frames.push(frame);
+    for datagram in stream.chunks(DATAGRAM) {
+        demuxer.push(datagram, 0, &mut sink);
+    }
+    demuxer.flush(0, &mut sink);
+    Ok((stream, frames))
 }
 
 /// A picture with a slice behind it of as many bytes as 12 Mb/s at 25 pictures a second have, as random as what
 /// arithmetic coding leaves.
 fn enlarge(frame: &Frame) -> Frame {
-    if frame.track().is_none_or(|track| track.codec.kind() != Kind::Video) {
-        return Frame { tracks: Arc::clone(&frame.tracks), ..frame.clone() };
-    }
+    let mut slice = match frame.track().map(|track| track.codec) {
+        Some(Codec::H264) => vec![0x41, 0x80],
+        // TRAIL_R of layer 0
+        Some(Codec::H265) => vec![0x02, 0x01, 0x80],
+        _ => return Frame { tracks: Arc::clone(&frame.tracks), ..frame.clone() },
+    };
     let mut random = frame.dts as u64 | 1;
-    let mut slice = vec![0x41, 0x80];
     let mut zeros = 0;
     while slice.len() < 60_000 {
         random ^= random << 13;

@@ -4,6 +4,7 @@
 
 mod clip;
 mod measure;
+mod rtp;
 mod ts;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ const CASES: &[Case] = &[
     ("ts mux", ts::mux, 500.0),
     ("ts mux, small pictures", ts::mux_small, 500.0),
     ("ts mux, constant rate", ts::mux_constant, 500.0),
+    ("h264 depacketize", rtp::depacketize_h264, 500.0),
+    ("h265 depacketize", rtp::depacketize_h265, 500.0),
 ];
 
 /// How fast one core takes streams apart and puts them together.

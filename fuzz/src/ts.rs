@@ -46,13 +46,7 @@ pub fn framer(data: &[u8]) {
 
 /// Sync bytes and the checksums of short tables are put right, so that the bytes reach what stands behind them.
 pub fn analyzer(data: &[u8]) {
-    let mut data = data.to_vec();
-    let (packets, _) = data.as_chunks_mut::<PACKET>();
-    for packet in packets.iter_mut() {
-        packet[0] = SYNC;
-        mend_section(packet);
-    }
-    let packets: &[[u8; PACKET]] = packets;
+    let packets = &mended(data)[..];
     let mut analyzer = Analyzer::new();
     for (position, datagram) in (0..).zip(packets.chunks(7)) {
         let arrival = position * 20_000_000;
@@ -69,13 +63,7 @@ pub fn analyzer(data: &[u8]) {
 /// The rules of transport streams, metadata and time stamps, over whatever comes: nothing is counted that is not told,
 /// and what is sampled are packets of the stream.
 pub fn rules(data: &[u8]) {
-    let mut data = data.to_vec();
-    let (packets, _) = data.as_chunks_mut::<PACKET>();
-    for packet in packets.iter_mut() {
-        packet[0] = SYNC;
-        mend_section(packet);
-    }
-    let packets: &[[u8; PACKET]] = packets;
+    let packets = &mended(data)[..];
     let (mut analyzer, mut examiner) = (Analyzer::new(), Examiner::default());
     analyzer.keep_sample();
     for (position, datagram) in (0..).zip(packets.chunks(7)) {
@@ -100,15 +88,19 @@ pub fn rules(data: &[u8]) {
     assert!(serde_json::to_string(&found).is_ok() && found.to_string().contains("Rules:"));
 }
 
-/// KLV leaves whole streams and damaged ones: only what starts with a key, and no more than came.
-pub fn extractor(data: &[u8]) {
-    let mut data = data.to_vec();
-    let (packets, _) = data.as_chunks_mut::<PACKET>();
-    for packet in packets.iter_mut() {
+/// Packets whose sync bytes and sections are right, so that more than the framer is reached.
+fn mended(data: &[u8]) -> Vec<[u8; PACKET]> {
+    let mut packets = data.as_chunks::<PACKET>().0.to_vec();
+    for packet in &mut packets {
         packet[0] = SYNC;
         mend_section(packet);
     }
-    let packets: &[[u8; PACKET]] = packets;
+    packets
+}
+
+/// KLV leaves whole streams and damaged ones: only what starts with a key, and no more than came.
+pub fn extractor(data: &[u8]) {
+    let packets = &mended(data)[..];
     let mut extractor = Extractor::default();
     let (mut count, mut bytes) = (0, 0);
     let mut emit = |extract: millrace::wire::ts::demux::Extract<'_>| {
