@@ -8,6 +8,8 @@ mod rtsp;
 mod srt;
 mod tls;
 
+pub(super) use rtsp::redirected;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
