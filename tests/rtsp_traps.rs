@@ -39,6 +39,10 @@ enum Trap {
     Nonce,
     /// It says nothing of parameter sets, and sends them with every picture that can be started at.
     InBand,
+    /// It names another place, at which it plays.
+    Moved,
+    /// It names another place again and again.
+    MovedOn,
 }
 
 struct Camera {
@@ -154,6 +158,11 @@ fn respond(
     match request.method.as_str() {
         "OPTIONS" => {
             answer(socket, trap, request, "200 OK", "Public: DESCRIBE, SETUP, PLAY, GET_PARAMETER\r\n", "")
+        }
+        "DESCRIBE" if trap == Trap::MovedOn || trap == Trap::Moved && !request.uri.ends_with("/moved") => {
+            let port = socket.local_addr()?.port();
+            let place = format!("Location: rtsp://127.0.0.1:{port}/moved\r\n");
+            answer(socket, trap, request, "302 Moved Temporarily", &place, "")
         }
         "DESCRIBE" => {
             use base64::Engine as _;
@@ -284,4 +293,15 @@ fn a_server_without_datagrams_is_pulled_over_the_connection() {
 fn a_nonce_that_goes_stale_with_every_keepalive_ends_nothing() {
     require!("ffmpeg");
     assert_eq!(arrives(Trap::Nonce, "").1, 1);
+}
+
+#[test]
+fn another_place_is_gone_to_once() {
+    require!("ffmpeg");
+    assert_eq!(arrives(Trap::Moved, "").1, 1);
+    let engine = Engine::start();
+    let camera = Camera::start(Trap::MovedOn, Vec::new());
+    let input = format!("/api/inputs/{}", engine.add_input("camera", &camera.url("")));
+    let failed = engine.wait(&input, "an end of it", |input| input["state"] == "Backoff");
+    assert!(failed["reason"].as_str().is_some_and(|why| why.contains("not followed")), "{failed:#}");
 }

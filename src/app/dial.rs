@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::director::Defaults;
 use super::feeders::Feeder;
 use super::rtmp::{self, RtmpError};
-use super::rtsp::{self, RtspError};
+use super::rtsp::{self, Group, RtspError};
 use super::servers::{Server, ServerError};
 use super::sessions::{self, Plan};
 use super::tak::FileError;
-use crate::egress::{DumpError, Framing, LagPolicy, OutputKey, Peer, Target};
+use crate::egress::{DumpError, Framing, LagPolicy, Leg, OutputKey, Peer, Target};
 use crate::hub::{Lane, StreamKey};
 use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
 use crate::media::Nanos;
@@ -22,7 +22,7 @@ use crate::net::{
     ByteStream, Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError, SendOptions,
     SocketError, TlsError, bind_receiver, resolve, route_to,
 };
-use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Roots, UdpInput, UdpOutput};
+use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Payload, Roots, UdpInput, UdpOutput};
 use crate::supervise::Class;
 use crate::telemetry::OutputStats;
 use crate::wire::srt::crypto::BadPassphrase;
@@ -126,6 +126,10 @@ pub(super) struct Place {
     pub(super) delay: Nanos,
     /// An output: what becomes of a peer that falls behind.
     pub(super) lag: LagPolicy,
+    /// An output over RTSP: what its packets carry.
+    pub(super) payload: Payload,
+    /// An output over RTSP: a group that it sends to.
+    pub(super) group: Option<Group>,
     /// An output: what has to be made ready for those who will read.
     pub(super) derivation: Option<Derivation>,
 }
@@ -134,6 +138,8 @@ pub(super) struct Place {
 pub(super) struct Connected {
     /// The connection.
     pub(super) socket: ByteStream,
+    /// Where its packets go; empty = over it.
+    pub(super) legs: Vec<Leg>,
     /// What to say before any message.
     pub(super) greeting: Vec<u8>,
     /// Hears what the peer says.

@@ -38,7 +38,7 @@ struct Sessions {
 /// [`StartError::Source`], and [`StartError::Thread`] where SRT needs one.
 pub async fn listen(url: &InputUrl, config: &Config, stats: &Arc<InputStats>) -> Result<Ear, StartError> {
     // Nobody is told anything: what is listened to is not served.
-    let servers = Servers::new(Handle::current(), None, mpsc::channel(1).0, super::marks());
+    let servers = Servers::new(Handle::current(), None, mpsc::channel(1).0, super::marks(1));
     match dial::source(url, "", &defaults(config, Vec::new(), Arc::new(servers))).await {
         Ok(dial::Origin::Source(source)) => Ok(Ear { driver: source.driver, sessions: None }),
         Ok(dial::Origin::Sessions(plan)) => meet(*plan, stats),

@@ -99,10 +99,11 @@ impl App {
         let (port_notices, port_mailbox) = mpsc::channel(NOTICES);
         let (server_news, server_mailbox) = mpsc::channel(NOTICES);
         let media = Media::start()?;
-        let servers = Arc::new(Servers::new(media.handle(), tls(&config)?, server_news, marks()));
+        let tls = tls(&config)?;
         let count = config.shards.unwrap_or(0);
         let shards = Shards::start(count, config.pin_shards, &egress_notices, &port_notices)?;
         let shards = Arc::new(shards);
+        let servers = Arc::new(Servers::new(media.handle(), tls, server_news, marks(shards.len())));
 
         let board = Arc::new(Board::default());
         let (commands, mailbox) = control::commands(COMMANDS);
@@ -279,14 +280,14 @@ fn defaults(config: &Config, own: Vec<SocketAddr>, servers: Arc<Servers>) -> Def
     }
 }
 
-/// What peers of this engine know it by, made of chance.
-fn marks() -> Marks {
+/// What peers of this engine know it by, made of chance; datagrams leave from so many shards.
+fn marks(shards: usize) -> Marks {
     let numbers = Numbers {
         tracks: u32::MAX,
         seed: u64::from_ne_bytes(random()),
         wall: clock::realtime().saturating_sub(clock::now()),
     };
-    Marks { numbers, nonces: Nonces::new(random(), "millrace") }
+    Marks { numbers, nonces: Nonces::new(random(), "millrace"), pairs: Arc::new(rtsp::Pairs::new(shards)) }
 }
 
 /// What servers of ours show, if the configuration says.

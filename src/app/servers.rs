@@ -15,12 +15,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::rtsp::{Group, Pairs};
 use crate::egress::{LagPolicy, Link, OutputKey};
 use crate::hub::{FeedWriter, Lane, StreamKey};
 use crate::ingest::Fed;
 use crate::media::{Message, Nanos, Tracks};
 use crate::mux::Derivation;
 use crate::mux::rtp::Numbers;
+use crate::store::Payload;
 use crate::telemetry::{InputStats, OutputStats, Session, SessionList, SessionsFull};
 use crate::wire::rtsp::Nonces;
 
@@ -52,6 +54,8 @@ pub(super) struct Marks {
     pub(super) numbers: Numbers,
     /// What nonces are made of.
     pub(super) nonces: Nonces,
+    /// Where datagrams of readers leave.
+    pub(super) pairs: Arc<Pairs>,
 }
 
 /// One port.
@@ -102,6 +106,10 @@ pub(super) struct Read {
     pub(super) lane: Option<Arc<Lane<Message>>>,
     /// Its tracks.
     pub(super) tracks: watch::Receiver<Arc<Tracks>>,
+    /// Over RTSP: what packets carry.
+    pub(super) payload: Payload,
+    /// Over RTSP: the group of those who ask for one.
+    pub(super) group: Option<Group>,
     /// User and password that a peer has to give.
     pub(super) login: Option<(Box<str>, Box<str>)>,
     /// Peers at the same time.
@@ -153,6 +161,8 @@ pub(super) enum News {
         derivation: Derivation,
         /// The connection.
         link: Box<Link>,
+        /// The shard that its datagrams leave from, if they do.
+        shard: Option<usize>,
     },
 }
 
@@ -203,6 +213,11 @@ impl Servers {
     /// What RTP packets are numbered by.
     pub(super) fn numbers(&self) -> Numbers {
         self.marks.numbers
+    }
+
+    /// Where datagrams leave.
+    pub(super) fn pairs(&self) -> &Pairs {
+        &self.marks.pairs
     }
 
     /// The port at an address, opened where it is not open yet.

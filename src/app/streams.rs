@@ -385,12 +385,14 @@ impl Streams {
         self.release(placed.stream, placed.derivation);
     }
 
-    /// Lets somebody who dialled in for an output read what is derived of a stream.
+    /// Lets somebody who dialled in for an output read what is derived of a stream; on `shard`, where its sockets belong
+    /// to one.
     pub(crate) fn join(
         &mut self,
         stream: StreamKey,
         derivation: Derivation,
         mut link: Box<Link>,
+        shard: Option<usize>,
     ) -> Result<(), AttachError> {
         let (output, Some(session)) = link.key else { return Err(AttachError::Mismatch) };
         let Product::Messages(lane) = self.product(stream, Some(&derivation))? else {
@@ -398,7 +400,7 @@ impl Streams {
             return Err(AttachError::Mismatch);
         };
         let owner = self.streams.get(&stream).map_or(0, |s| s.shard);
-        let shard = self.choose(owner);
+        let shard = shard.filter(|shard| *shard < self.load.len()).unwrap_or_else(|| self.choose(owner));
         (link.local, link.lane) = (shard == owner, lane);
         let attach = OutletCommand::Connection(ConnectionCommand::Attach(link));
         if let Err(error) = self.ask(shard, Command::Outflow(attach)) {

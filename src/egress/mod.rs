@@ -9,7 +9,9 @@ mod paced;
 mod rtmp;
 mod rtsp;
 
-pub use connections::{Command as ConnectionCommand, Connections, Farewell, LagPolicy, Link, LinkKey, Peer};
+pub use connections::{
+    Command as ConnectionCommand, Connections, Farewell, LagPolicy, Leg, Link, LinkKey, Peer,
+};
 pub use fanout::Fanout;
 pub use file::{CreateFile, DumpError, FileTarget, Finished, Recorded, Recorder};
 pub use rtmp::RtmpPeer;

@@ -134,5 +134,9 @@ impl Peer for RtspReader {
         self.0.is_playing()
     }
 
+    fn touch(&mut self, now: Nanos) {
+        self.0.touch(now);
+    }
+
     fn part(&mut self, _reply: &mut Vec<u8>) {}
 }

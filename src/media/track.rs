@@ -84,6 +84,13 @@ pub enum Setup {
     Av1(Bytes),
     /// Rate and channels of other audio. Opus: always 48 kHz.
     Audio(AudioFormat),
+    /// Layer (1 to 3), rate and channels of MPEG audio.
+    MpegAudio {
+        /// Layer.
+        layer: u8,
+        /// Rate and channels.
+        format: AudioFormat,
+    },
     /// How metadata travels in a transport stream.
     Klv {
         /// In metadata AU cells with a time stamp (stream type 0x15), not bare (0x06).

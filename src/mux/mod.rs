@@ -26,6 +26,8 @@ pub enum Derivation {
     Filtered(FilterSpec),
     /// RTP packets in interleaved frames, as RTSP connections carry them.
     Rtsp(rtp::Numbers),
+    /// The same of transport packets as they are.
+    RtspTransport(rtp::Numbers),
     /// Movie fragments of an MP4 file.
     Mp4,
     /// RTMP messages.
@@ -55,6 +57,10 @@ impl Derivation {
             Self::Rtsp(numbers) => {
                 let (lane, writer) = Lane::new(bounds);
                 (Product::Messages(lane), Box::new(rtp::RtspMaker::new(*numbers, writer)))
+            }
+            Self::RtspTransport(numbers) => {
+                let (lane, writer) = Lane::new(bounds);
+                (Product::Messages(lane), Box::new(rtp::TransportMaker::new(*numbers, writer)))
             }
             Self::Mp4 => {
                 let (lane, writer) = Lane::new(bounds);

@@ -308,7 +308,9 @@ fn entry(track: &Track) -> Option<(Entry, (u16, u16))> {
             let specific = esds::DecoderSpecific { raw: config.to_vec(), ..Default::default() };
             Some((mp4a(*format, AAC, Some(specific)).into(), (0, 0)))
         }
-        (Codec::MpegAudio, Setup::Audio(format)) => Some((mp4a(*format, MPEG_AUDIO, None).into(), (0, 0))),
+        (Codec::MpegAudio, Setup::Audio(format) | Setup::MpegAudio { format, .. }) => {
+            Some((mp4a(*format, MPEG_AUDIO, None).into(), (0, 0)))
+        }
         (Codec::Opus, Setup::Audio(format)) => {
             let dops = Dops {
                 output_channel_count: format.channels,

@@ -304,7 +304,9 @@ impl Lane {
             }
             (Codec::Aac, _) => (0x0f, 0xc0 | count, Form::Adts(None)),
             // The half rates of ISO/IEC 13818-3 have a stream type of their own.
-            (Codec::MpegAudio, Setup::Audio(format)) if format.rate < 32_000 => {
+            (Codec::MpegAudio, Setup::Audio(format) | Setup::MpegAudio { format, .. })
+                if format.rate < 32_000 =>
+            {
                 (0x04, 0xc0 | count, Form::AsTheyAre)
             }
             (Codec::MpegAudio, _) => (0x03, 0xc0 | count, Form::AsTheyAre),

@@ -3,11 +3,11 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::Socket;
 
-use super::address::RawAddr;
+use super::address::{RawAddr, unmapped};
 use super::errqueue::{self, PathError};
 use super::socket::{self, SendOptions, SocketError};
 
@@ -31,6 +31,40 @@ impl SendSocket {
         Ok(Self { socket: socket::sender(&options)?, options, segment: 0 })
     }
 
+    /// Another handle of a socket that somebody else bound. Nobody else may send through it as long as this lives.
+    pub(super) fn share(socket: &Socket) -> Result<Self, SocketError> {
+        let socket = socket.try_clone().map_err(SocketError::at("share a UDP socket"))?;
+        // Whoever had it before may have cut messages.
+        socket::set(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, libc::c_int::from(0u16))
+            .map_err(SocketError::at("send whole datagrams"))?;
+        Ok(Self { socket, options: SendOptions::default(), segment: 0 })
+    }
+
+    /// Takes a datagram that came to it; how long it is (cut to the buffer) and whose.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: there is none. Others are about something sent before.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let mut name = RawAddr::EMPTY;
+        let mut length = size_of::<RawAddr>() as libc::socklen_t;
+        // SAFETY: buffer and name are live, with their true lengths.
+        let count = unsafe {
+            libc::recvfrom(
+                self.socket.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+                std::ptr::from_mut(&mut name).cast(),
+                &mut length,
+            )
+        };
+        match (usize::try_from(count), name.decode()) {
+            (Ok(count), Some(from)) => Ok((count, unmapped(from))),
+            (Ok(_), None) => Err(io::Error::from(io::ErrorKind::InvalidData)),
+            (Err(_), _) => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// What it was opened with.
     pub fn options(&self) -> &SendOptions {
         &self.options
@@ -48,6 +82,12 @@ impl SendSocket {
             self.segment = segment;
         }
         Ok(())
+    }
+}
+
+impl AsFd for SendSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -299,14 +299,19 @@ pub(super) fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, val
 }
 
 /// Attaches the filter `return 0` (classic BPF): nothing is received; the error queue is not filtered.
-fn refuse_datagrams(socket: &Socket) -> io::Result<()> {
+pub(super) fn refuse_datagrams(socket: &Socket) -> io::Result<()> {
     let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
     let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, filter)
 }
 
 /// Sets a buffer, past the administrator's limit where we have the right; answers what was granted.
-fn grow(socket: &Socket, force: libc::c_int, polite: libc::c_int, bytes: usize) -> io::Result<usize> {
+pub(super) fn grow(
+    socket: &Socket,
+    force: libc::c_int,
+    polite: libc::c_int,
+    bytes: usize,
+) -> io::Result<usize> {
     let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
     if set(socket, libc::SOL_SOCKET, force, wanted).is_err() {
         set(socket, libc::SOL_SOCKET, polite, wanted)?;
@@ -366,7 +371,7 @@ fn storage(address: SocketAddr) -> libc::sockaddr_storage {
     }
 }
 
-const SEND_BUFFER: usize = 4 << 20;
+pub(super) const SEND_BUFFER: usize = 4 << 20;
 /// From `linux/in6.h`; not in libc.
 const IPV6_MULTICAST_ALL: libc::c_int = 29;
 /// From `linux/in.h`; not in libc.

@@ -27,7 +27,7 @@ pub use paths::{PathError, Roots};
 pub use redact::{RawUrl, redact, redact_stream_id};
 pub use refusal::{FieldError, Refusal};
 pub use rtmp::{RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput};
-pub use rtsp::{Carrier, RtspDial, RtspEnd, RtspInput, RtspListen, RtspOutput};
+pub use rtsp::{Carrier, Payload, RtspDial, RtspEnd, RtspGroup, RtspInput, RtspListen, RtspOutput};
 pub use spec::{
     Container, Delay, FileInput, FileOutput, InputUrl, Lag, OutputUrl, Pace, Protocol, RtpInput, Transform,
     UdpInput, UdpOutput,

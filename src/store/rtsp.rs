@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::refusal::FieldError;
 use super::spec::{Delay, Lag};
 use super::srt::{Credentials, Secret, Takeover};
 use super::tls::TlsTrust;
@@ -34,6 +35,10 @@ pub struct RtspOutput {
     pub hold: Duration,
     /// `lag`: what becomes of a connection when it falls out of the lane.
     pub lag: Lag,
+    /// `payload`: what its packets carry.
+    pub payload: Payload,
+    /// `multicast` (listener): where readers who ask for multicast are sent to listen; `None` = they are refused.
+    pub group: Option<RtspGroup>,
     /// `max_sessions` (listener), 1 to 100,000; `None` = the configuration's default.
     pub max_sessions: Option<usize>,
 }
@@ -79,6 +84,27 @@ pub enum Carrier {
     Multicast,
 }
 
+/// A group that an output sends to as long as somebody reads it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RtspGroup {
+    /// The group, and the even port of the first track; each further one has the next two.
+    pub address: SocketAddr,
+    /// `ttl`, 1 to 255: hops that its datagrams live. Default 1: this network.
+    pub ttl: u8,
+    /// `interface`: name or address of where they leave; `None` = as the routes say.
+    pub interface: Option<String>,
+}
+
+/// What the packets of an output carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Payload {
+    /// The tracks of the stream, each as RTP carries it.
+    #[default]
+    Tracks,
+    /// Its transport stream as it is (MP2T, RFC 2250).
+    Transport,
+}
+
 /// Where peers dial in, and what they must say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RtspListen {
@@ -90,6 +116,16 @@ pub struct RtspListen {
     pub name: Option<String>,
     /// User information: what a peer must prove; `None` = whoever knows the path may.
     pub credentials: Option<Credentials>,
+}
+
+impl RtspDial {
+    /// The same dial at the place that its server names (a URL). User and password go to no other host.
+    ///
+    /// # Errors
+    /// It is of another protocol, or no place of a server.
+    pub fn redirected(&self, place: &str) -> Result<Self, FieldError> {
+        super::url::redirected(self, place)
+    }
 }
 
 impl RtspEnd {

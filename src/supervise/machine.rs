@@ -30,6 +30,8 @@ pub struct Machine {
     started_at: Option<Nanos>,
     /// When data last moved, or could have begun to.
     moved: Nanos,
+    /// Output: when data last left for peers that need not answer.
+    sent: Nanos,
     /// When to dial, while nothing is connected.
     retry_at: Option<Nanos>,
     /// It was closed for want of a source, and is dialled when there is one.
@@ -116,6 +118,8 @@ pub enum Event {
     },
     /// Data moved since the last look: the input received packets, the output sent, or its peer acknowledged.
     Flowing,
+    /// Output whose peers may answer: data left for some that need not, and have not of late.
+    Sent,
     /// Output: its input has nothing to send any more. So it is until the first [`Event::SourceBack`].
     SourceGone,
     /// Output: its input has something to send.
@@ -149,6 +153,7 @@ impl Machine {
             since: now,
             started_at: None,
             moved: now,
+            sent: 0,
             retry_at: None,
             parked: false,
             reason: Cow::Borrowed(""),
@@ -169,6 +174,7 @@ impl Machine {
             Event::Failed { attempt, class, reason } => self.fail(attempt, class, reason, now, random),
             Event::Ended { attempt } => self.end(attempt, now),
             Event::Flowing => self.flow(now),
+            Event::Sent => self.note_sent(now),
             Event::SourceGone => self.source(false, now),
             Event::SourceBack => self.source(true, now),
             Event::Tick => self.tick(now, random),
@@ -322,6 +328,24 @@ impl Machine {
         None
     }
 
+    fn note_sent(&mut self, now: Nanos) -> Option<Action> {
+        if self.policy.role != Role::Output || !matches!(self.link, Link::Up { .. }) {
+            return None;
+        }
+        self.sent = now;
+        // What somebody acknowledged a moment ago counts for more.
+        let proven = self.state == State::Live
+            && self.policy.stall_after.is_none_or(|within| now.saturating_sub(self.moved) < nanos(within));
+        if !proven {
+            self.moved = now;
+            match self.source {
+                true => self.enter(State::Sending, "", now),
+                false => self.enter(State::Starved, "the input has nothing to send", now),
+            }
+        }
+        None
+    }
+
     fn source(&mut self, source: bool, now: Nanos) -> Option<Action> {
         if self.policy.role == Role::Output && self.source != source {
             self.source = source;
@@ -353,7 +377,15 @@ impl Machine {
             self.enter(State::Idle, "closed until the input has something to send", now);
             return self.close();
         }
-        if self.policy.serves && matches!(self.state, State::Live | State::Connecting) {
+        let silence = nanos(self.policy.stall_after.unwrap_or_default());
+        // 0 = never: long ago.
+        if self.state == State::Live && self.sent > self.moved && now.saturating_sub(self.sent) < silence {
+            self.moved = self.sent;
+            self.enter(State::Sending, "", now);
+            return None;
+        }
+        if self.policy.serves && matches!(self.state, State::Live | State::Connecting | State::Sending) {
+            self.moved = now;
             self.enter(State::Idle, UNREAD, now);
             return None;
         }
@@ -361,7 +393,9 @@ impl Machine {
             let silence = self.policy.stall_after.unwrap_or_default();
             let reason = match self.policy.role {
                 Role::Input => format!("no packet for {silence:?}"),
-                Role::Output if self.link == (Link::Up { answering: true }) => {
+                Role::Output
+                    if self.state != State::Sending && self.link == (Link::Up { answering: true }) =>
+                {
                     format!("the peer has acknowledged nothing for {silence:?}")
                 }
                 Role::Output => format!("nothing could be sent for {silence:?}"),
@@ -558,6 +592,7 @@ mod tests {
             "failed" => rig.failed(Class::Retry),
             "fatal" => rig.failed(Class::Fatal),
             "ended" => rig.send(Event::Ended { attempt }),
+            "sent" => rig.send(Event::Sent),
             "flowing" => rig.send(Event::Flowing),
             "gone" => rig.send(Event::SourceGone),
             "back" => rig.send(Event::SourceBack),
@@ -821,7 +856,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert!(size_of::<Machine>() <= 208, "{} bytes", size_of::<Machine>());
+        assert!(size_of::<Machine>() <= 216, "{} bytes", size_of::<Machine>());
     }
 
     /// One step of the world: an event, and how much time passes before it.
@@ -976,5 +1011,36 @@ mod tests {
                 prop_assert!(rig.machine.deadline().is_none_or(|next| next > rig.now));
             }
         }
+    }
+
+    #[test]
+    fn what_leaves_without_an_answer_is_sending_and_what_somebody_acknowledges_is_live() {
+        let mut rig = Rig::new(Policy { serves: true, ..policy(Role::Output) });
+        for step in ["start", "back", "answering"] {
+            let _ = apply(&mut rig, step);
+        }
+        rig.is(State::Idle);
+        let _ = apply(&mut rig, "sent");
+        rig.is(State::Sending);
+        let _ = apply(&mut rig, "flowing");
+        rig.is(State::Live);
+        // A word of the peer counts for as long as one is expected.
+        rig.wait(2);
+        let _ = apply(&mut rig, "sent");
+        rig.is(State::Live);
+        let _ = rig.sleep();
+        rig.is(State::Sending);
+        let _ = apply(&mut rig, "gone");
+        let _ = apply(&mut rig, "sent");
+        rig.is(State::Starved);
+        let _ = apply(&mut rig, "back");
+        let _ = apply(&mut rig, "sent");
+        rig.is(State::Sending);
+        // Nobody is sent anything any more.
+        assert_eq!(rig.sleep(), (3, None));
+        rig.is(State::Idle);
+        let mut resting = situation(Role::Output, "rest");
+        assert_eq!(apply(&mut resting, "sent"), None);
+        resting.is(State::Idle);
     }
 }

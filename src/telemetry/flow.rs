@@ -14,7 +14,8 @@ pub struct FlowStats {
     pub bytes: AtomicU64,
     /// Bits per second over the last second.
     pub rate_bps: AtomicU64,
-    /// Output: bytes that the peer's kernel has acknowledged. That this moves is what `Live` means.
+    /// Output: bytes that the peer's kernel has acknowledged; over UDP those sent before the receiver's last report that
+    /// says it receives. That this moves is what `Live` means.
     pub acknowledged_bytes: AtomicU64,
     /// Output: bytes written that are not sent yet, in the kernel or before it.
     pub unsent_bytes: AtomicU64,
@@ -24,6 +25,8 @@ pub struct FlowStats {
     pub skipped: AtomicU64,
     /// Output: how often it fell behind and went on at a random access point.
     pub skips: AtomicU64,
+    /// Output over UDP: packets that the receiver's reports say it lost.
+    pub lost: AtomicU64,
     /// Smoothed round trip time in microseconds.
     pub rtt_us: AtomicU32,
     /// Segments that TCP sent again.

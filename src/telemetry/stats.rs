@@ -77,6 +77,12 @@ pub struct OutputStats {
     pub last_sent_ms: AtomicU64,
     /// Datagrams that peers acknowledged, where the protocol has a word for it.
     pub acknowledged: AtomicU64,
+    /// Of `datagrams`, those of connections that need not answer: RTP over UDP. Answered as part of them.
+    #[serde(skip)]
+    pub unanswered: AtomicU64,
+    /// Milliseconds since the Unix epoch of the last receiver report that says that RTP over UDP arrives; 0 = never.
+    #[serde(skip)]
+    pub last_report_ms: AtomicU64,
     /// Milliseconds since the Unix epoch of the last ICMP error; 0 = never.
     pub last_icmp_ms: AtomicU64,
     /// Transport packets per datagram when the path forced fewer than the lane has; 0 = as the lane.

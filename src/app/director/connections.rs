@@ -59,7 +59,7 @@ impl Director {
         place: Place,
     ) -> Done {
         let card = self.board.output(input, output).ok_or_else(bug)?;
-        let Place { server, name, login, max_sessions, delay, lag, derivation, .. } = place;
+        let Place { server, name, login, max_sessions, delay, lag, payload, group, derivation, .. } = place;
         self.streams.attach(output, input, derivation, Sink::Server).map_err(|e| retry(&e))?;
         let read = Read {
             output,
@@ -68,6 +68,8 @@ impl Director {
             lane: self.streams.messages_of(output),
             tracks: self.streams.tracks(input).ok_or_else(bug)?,
             login,
+            payload,
+            group,
             max_sessions,
             delay,
             lag,
@@ -92,7 +94,7 @@ impl Director {
         connected: Connected,
     ) -> Done {
         let card = self.board.output(input, output).ok_or_else(bug)?;
-        let Connected { socket, greeting, peer, derivation, delay, lag } = connected;
+        let Connected { socket, legs, greeting, peer, derivation, delay, lag } = connected;
         let stats = Arc::clone(card.stats());
         let link = Link {
             key: (output, None),
@@ -102,6 +104,7 @@ impl Director {
             lane: self.streams.no_messages(),
             delay,
             socket,
+            legs,
             greeting,
             peer,
             lag,
@@ -118,7 +121,7 @@ impl Director {
     pub(super) fn announce(&mut self, spec: &OutputSpec) -> Option<watch::Receiver<Arc<Tracks>>> {
         let OutputUrl::Rtsp(url) = &spec.url else { return None };
         url.end.dial()?;
-        let derivation = Some(rtsp::derivation(&self.defaults));
+        let derivation = Some(rtsp::derivation(url.payload, &self.defaults));
         self.streams.attach(spec.id, spec.input_id, derivation, Sink::Server).ok()?;
         self.streams.tracks(spec.input_id)
     }
@@ -139,9 +142,9 @@ impl Director {
                     self.log(id, Level::Info, text);
                 }
             }
-            servers::News::Join { stream, derivation, link } => {
+            servers::News::Join { stream, derivation, link, shard } => {
                 let (output, session) = link.key;
-                if let Err(error) = self.streams.join(stream, derivation, link) {
+                if let Err(error) = self.streams.join(stream, derivation, link, shard) {
                     let id = Id::Output(stream, output);
                     self.log(id, Level::Warning, format!("a reader was turned away: {error}"));
                     let card = self.board.output(stream, output);

@@ -115,6 +115,8 @@ pub(super) struct SeenOutput {
     input: InputId,
     /// Datagrams sent, or acknowledged.
     moved: u64,
+    /// Datagrams sent to peers that need not answer.
+    unanswered: u64,
     skipped: u64,
     refusing: bool,
     packets_per_datagram: u64,
@@ -345,6 +347,7 @@ impl Director {
         let seen = SeenOutput {
             input: spec.input_id,
             moved: 0,
+            unanswered: 0,
             skipped: 0,
             refusing: false,
             packets_per_datagram: 0,
@@ -407,9 +410,9 @@ impl Director {
     }
 
     /// Tells a machine that data moved. Thousands hear it every second, so what changes nothing shows nothing.
-    fn note_flow(&mut self, id: Id) {
+    fn note(&mut self, id: Id, event: Event) {
         let before = self.keeper.machine(&id).map(|m| m.state());
-        let action = self.keeper.handle(id, Event::Flowing, clock::now(), fastrand::f64());
+        let action = self.keeper.handle(id, event, clock::now(), fastrand::f64());
         if action.is_some() || self.keeper.machine(&id).map(|m| m.state()) != before {
             self.act(id, action);
         }

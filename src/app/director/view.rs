@@ -11,7 +11,7 @@ use crate::media::Tracks;
 use crate::mux::flv::dropped_tracks;
 use crate::mux::rtp;
 use crate::net::clock;
-use crate::store::OutputUrl;
+use crate::store::{OutputUrl, Payload};
 use crate::supervise::{Class, Event};
 use crate::telemetry::{DroppedTrack, Level, State};
 
@@ -23,7 +23,7 @@ impl Director {
             let packets = card.card.stats().packets.load(Relaxed);
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
             if std::mem::replace(&mut seen.packets, packets) != packets {
-                self.note_flow(id);
+                self.note(id, Event::Flowing);
             }
             let live = self.keeper.machine(&id).is_some_and(|m| m.state() == State::Live);
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
@@ -54,6 +54,9 @@ impl Director {
                     _ => &stats.datagrams,
                 };
                 let moved = replace(&mut seen.moved, counter.load(Relaxed));
+                // A report comes every few seconds (RFC 3550, 6.2): as long as it is fresh, what leaves arrives.
+                let unanswered = replace(&mut seen.unanswered, stats.unanswered.load(Relaxed));
+                let reported = now.saturating_sub(stats.last_report_ms.load(Relaxed)) < REPORTED_MS;
                 let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
                 let refusing = is_refusing(&output, now);
                 let packets = stats.packets_per_datagram.load(Relaxed);
@@ -61,27 +64,31 @@ impl Director {
                 let size = std::mem::replace(&mut seen.packets_per_datagram, packets) != packets;
                 let turned = icmp || size;
                 let id = Id::Output(spec.input_id, spec.id);
-                match spec.url {
+                match &spec.url {
                     OutputUrl::Rtmp(_) => self.look_at_tracks(id, &output, |tracks| {
                         dropped_tracks(tracks)
                             .into_iter()
                             .map(|dropped| (dropped.track, dropped.reason))
                             .collect()
                     }),
-                    OutputUrl::Rtsp(_) => self.look_at_tracks(id, &output, |tracks| {
-                        rtp::describe(tracks)
-                            .1
-                            .into_iter()
-                            .map(|(track, dropped)| (track, dropped.why))
-                            .collect()
-                    }),
+                    OutputUrl::Rtsp(rtsp) if rtsp.payload == Payload::Tracks => {
+                        self.look_at_tracks(id, &output, |tracks| {
+                            rtp::describe(tracks)
+                                .1
+                                .into_iter()
+                                .map(|(track, dropped)| (track, dropped.why))
+                                .collect()
+                        })
+                    }
                     _ => {}
                 }
                 if skipped > 0 {
                     self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
                 }
-                if moved > 0 {
-                    self.note_flow(id);
+                if moved > 0 || unanswered > 0 && reported {
+                    self.note(id, Event::Flowing);
+                } else if unanswered > 0 {
+                    self.note(id, Event::Sent);
                 }
                 if turned {
                     self.show(id);
@@ -231,5 +238,7 @@ fn describe(state: State, reason: &str) -> String {
     if reason.is_empty() { format!("{state:?}") } else { format!("{state:?}: {reason}") }
 }
 
+/// How long a receiver report counts: as long as the next one may take, and be lost.
+const REPORTED_MS: u64 = 10_000;
 /// How long after an ICMP error an output counts as refused.
 const REFUSING_MS: u64 = 5_000;

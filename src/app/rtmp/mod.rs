@@ -19,7 +19,7 @@ use crate::egress::{LagPolicy, RtmpPeer};
 use crate::mux::Derivation;
 use crate::mux::flv::CHUNK_SIZE;
 use crate::net::{client_config, clock, connect_tls, random, resolve};
-use crate::store::{Lag, RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput, Secret, Takeover};
+use crate::store::{Lag, Payload, RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput, Secret, Takeover};
 use crate::wire::rtmp::{AuthQuery, Client, ClientConfig, ClientEvent, Credentials, Error, Limits, Purpose};
 
 /// Why there is no RTMP connection.
@@ -68,6 +68,7 @@ pub(super) async fn push(url: &RtmpOutput, defaults: &Defaults) -> Result<Connec
     let Ready { socket, mut client, stream, .. } = open(&url.dial, Purpose::Publish, defaults).await?;
     Ok(Connected {
         socket: socket.into_bytes().map_err(RtmpError::Broken)?,
+        legs: Vec::new(),
         greeting: client.take_output(),
         peer: Box::new(RtmpPeer::new(client)),
         derivation: Derivation::Rtmp { stream },
@@ -105,6 +106,8 @@ async fn place(
         max_sessions: 1,
         delay: 0,
         lag: LagPolicy::default(),
+        payload: Payload::default(),
+        group: None,
         derivation: None,
     })
 }

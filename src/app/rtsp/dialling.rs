@@ -26,6 +26,34 @@ pub(super) struct Dialling {
     pub(super) peer: std::net::SocketAddr,
 }
 
+/// Whom to dial: who was asked for, or whom that one names, once.
+pub(super) struct Redirect<'a> {
+    asked: &'a RtspDial,
+    named: Option<RtspDial>,
+}
+
+impl<'a> Redirect<'a> {
+    pub(super) fn new(asked: &'a RtspDial) -> Self {
+        Self { asked, named: None }
+    }
+
+    /// Whom to dial now.
+    pub(super) fn there(&self) -> &RtspDial {
+        self.named.as_ref().unwrap_or(self.asked)
+    }
+
+    /// Goes where a server points, if that is why an attempt failed, and the first time.
+    pub(super) fn follow(&mut self, why: DialError) -> Result<(), DialError> {
+        match &why {
+            DialError::Rtsp(RtspError::Redirected(place)) if self.named.is_none() => {
+                self.named = Some(self.asked.redirected(place.reveal()).map_err(|_| why)?);
+                Ok(())
+            }
+            _ => Err(why),
+        }
+    }
+}
+
 impl Dialling {
     /// Connects, and begins a session.
     pub(super) async fn connect(dial: &RtspDial, role: Role, defaults: &Defaults) -> Result<Self, DialError> {

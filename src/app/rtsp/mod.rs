@@ -3,29 +3,33 @@
 
 mod dialling;
 mod intake;
+mod pairs;
 mod pull;
+mod push;
 mod serve;
 mod udp;
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::dial::{Connected, DialError, Origin, Place};
+use super::dial::{DialError, Origin, Place};
 use super::director::Defaults;
 use super::feeders::Feeder;
 use super::servers::Talk;
-use crate::egress::{LagPolicy, RtspRecorder};
+use crate::egress::LagPolicy;
 use crate::media::Tracks;
 use crate::mux::Derivation;
-use crate::mux::rtp::describe;
-use crate::store::{Lag, RtspEnd, RtspInput, RtspListen, RtspOutput, Takeover};
-use crate::wire::rtsp::client::{Event, Failure, Role};
-use crate::wire::rtsp::{Format, Media, Transport};
+use crate::mux::rtp::{Numbers, describe};
+use crate::store::{Lag, Payload, RtspEnd, RtspInput, RtspListen, RtspOutput, Secret, Takeover};
+use crate::wire::rtsp::client::Failure;
+use crate::wire::rtsp::{Format, Media};
 
-use dialling::Dialling;
+pub(super) use pairs::{Group, Pairs};
+pub(super) use push::push;
 
 /// Why there is no RTSP session.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +44,8 @@ pub(super) enum RtspError {
     Slow(Duration),
     #[error("no packet came for {0:?}")]
     Silent(Duration),
-    #[error("the server names another place than the one that was asked for")]
-    Redirected,
+    #[error("the server names another place, and that is not followed")]
+    Redirected(Secret),
     #[error("Unsupported: the server has nothing that is read here ({0})")]
     Nothing(String),
     #[error("Unsupported: the input has no track that RTP carries ({0})")]
@@ -81,8 +85,16 @@ pub(super) async fn source(url: &RtspInput, name: &str, defaults: &Defaults) -> 
 }
 
 /// What an output sends: what its connections share.
-pub(super) fn derivation(defaults: &Defaults) -> Derivation {
-    Derivation::Rtsp(defaults.servers.numbers())
+pub(super) fn derivation(payload: Payload, defaults: &Defaults) -> Derivation {
+    made_of(payload, defaults.servers.numbers())
+}
+
+/// The packets of a payload.
+fn made_of(payload: Payload, numbers: Numbers) -> Derivation {
+    match payload {
+        Payload::Tracks => Derivation::Rtsp(numbers),
+        Payload::Transport => Derivation::RtspTransport(numbers),
+    }
 }
 
 /// Makes the place of an output that peers read.
@@ -96,65 +108,10 @@ pub(super) async fn serve(
     place.max_sessions = url.max_sessions.unwrap_or(defaults.max_sessions);
     place.delay = url.delay.as_ms() * 1_000_000;
     place.lag = lag(url.lag);
-    place.derivation = Some(derivation(defaults));
+    place.payload = url.payload;
+    place.group = url.group.as_ref().map(|group| defaults.servers.pairs().group(group)).transpose()?;
+    place.derivation = Some(derivation(url.payload, defaults));
     Ok(place)
-}
-
-/// Dials a server and is let record. `tracks` are those of the stream, as they become known.
-pub(super) async fn push(
-    url: &RtspOutput,
-    tracks: watch::Receiver<Arc<Tracks>>,
-    defaults: &Defaults,
-) -> Result<Connected, DialError> {
-    let Some(dial) = url.end.dial() else { return Err(DialError::Broken) };
-    let tracks = known(tracks).await?;
-    let (description, dropped) = describe(&tracks);
-    if description.media.is_empty() {
-        let named = dropped.iter().map(|(_, track)| format!("{}: {}", track.codec, track.why));
-        return Err(RtspError::NoTracks(named.collect::<Vec<_>>().join(", ")).into());
-    }
-    let channels: Vec<u8> =
-        description.media.iter().filter_map(|media| channel(media.control.as_deref())).collect();
-    let opening = async {
-        let mut dialling = Dialling::connect(dial, Role::Push(description), defaults).await?;
-        loop {
-            match dialling.event().await? {
-                Event::Announced => {
-                    let tcp = |channel: u8| Transport {
-                        interleaved: Some((channel, channel + 1)),
-                        ..Transport::default()
-                    };
-                    dialling.set_up(channels.iter().map(|channel| tcp(*channel)).enumerate());
-                }
-                Event::SetUp { track, transport } => {
-                    let asked = channels.get(track).map(|channel| (*channel, channel + 1));
-                    if transport.interleaved != asked {
-                        return Err(RtspError::Channels.into());
-                    }
-                }
-                Event::Started(_) => break,
-                Event::TransportRefused { .. } => return Err(RtspError::Transport.into()),
-                Event::Redirected(_) => return Err(RtspError::Redirected.into()),
-                Event::Failed(why) => return Err(RtspError::Session(why).into()),
-                Event::Described(_) | Event::Data { .. } => {}
-            }
-        }
-        Ok::<_, DialError>(dialling)
-    };
-    let Dialling { socket, mut client, .. } = match tokio::time::timeout(dial.timeout, opening).await {
-        Ok(opened) => opened?,
-        Err(_) => return Err(RtspError::Slow(dial.timeout).into()),
-    };
-    let mut greeting = Vec::new();
-    client.take_output(&mut greeting);
-    Ok(Connected {
-        socket: socket.into_bytes().map_err(RtspError::Broken)?,
-        greeting,
-        peer: Box::new(RtspRecorder::new(client)),
-        derivation: derivation(defaults),
-        delay: url.delay.as_ms() * 1_000_000,
-        lag: lag(url.lag),
-    })
 }
 
 /// The tracks of a stream, once there are any and a moment passed for the rest of them.
@@ -189,6 +146,8 @@ async fn place(listen: &RtspListen, name: &str, defaults: &Defaults) -> Result<P
         max_sessions: 1,
         delay: 0,
         lag: LagPolicy::default(),
+        payload: Payload::Tracks,
+        group: None,
         derivation: None,
     })
 }
@@ -200,9 +159,13 @@ fn lag(lag: Lag) -> LagPolicy {
     }
 }
 
-/// The channel of a track in the shared lane: twice the number in its control URL.
-fn channel(control: Option<&str>) -> Option<u8> {
-    control?.strip_prefix("trackID=")?.parse::<u8>().ok()?.checked_mul(2)
+/// A port of the host of an address; a peer of IPv4 at a socket of both families is one of IPv4.
+fn at_port(mut peer: SocketAddr, port: u16) -> SocketAddr {
+    if let IpAddr::V4(ip) = peer.ip().to_canonical() {
+        return (ip, port).into();
+    }
+    peer.set_port(port);
+    peer
 }
 
 /// What this side calls itself.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RtspError;
-use super::dialling::Dialling;
+use super::dialling::{Dialling, Redirect};
 use super::intake::{Intake, wanted};
 use super::udp::{Datagram, Ears, Pair};
 use crate::app::dial::DialError;
@@ -15,7 +15,7 @@ use crate::app::feeders::Ending;
 use crate::hub::FeedWriter;
 use crate::ingest::Fed;
 use crate::net::clock;
-use crate::store::{Carrier, RtspDial, RtspInput};
+use crate::store::{Carrier, RtspDial, RtspInput, Secret};
 use crate::telemetry::InputStats;
 use crate::wire::rtsp::client::{Event, Role};
 use crate::wire::rtsp::{Description, Lower, Transport};
@@ -35,13 +35,13 @@ pub(super) struct Ready {
 
 /// Dials until the server plays.
 pub(super) async fn open(url: &RtspInput, dial: &RtspDial, defaults: &Defaults) -> Result<Ready, DialError> {
-    let mut carrier = dial.transport;
+    let (mut carrier, mut dial) = (dial.transport, Redirect::new(dial));
     loop {
-        let opened = begin(url, dial, carrier, defaults).await?;
-        match opened {
-            Some(ready) => return Ok(ready),
-            None if carrier == Carrier::Udp => carrier = Carrier::Tcp,
-            None => return Err(RtspError::Transport.into()),
+        match begin(url, dial.there(), carrier, defaults).await {
+            Ok(Some(ready)) => return Ok(ready),
+            Ok(None) if carrier == Carrier::Udp => carrier = Carrier::Tcp,
+            Ok(None) => return Err(RtspError::Transport.into()),
+            Err(why) => dial.follow(why)?,
         }
     }
 }
@@ -110,7 +110,7 @@ async fn begin(
             }
             Event::TransportRefused { .. } => return Ok(None),
             Event::Started(_) => break,
-            Event::Redirected(_) => return Err(RtspError::Redirected.into()),
+            Event::Redirected(place) => return Err(RtspError::Redirected(Secret::new(place)).into()),
             Event::Failed(why) => return Err(RtspError::Session(why).into()),
             Event::Announced | Event::Data { .. } => {}
         }
@@ -175,7 +175,7 @@ async fn read(ready: Ready, mut intake: Intake) -> Result<std::convert::Infallib
                     }
                 }
                 Event::Failed(why) => return Err(why.into()),
-                Event::Redirected(_) => return Err(RtspError::Redirected),
+                Event::Redirected(place) => return Err(RtspError::Redirected(Secret::new(place))),
                 _ => {}
             }
         }

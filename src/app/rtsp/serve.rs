@@ -1,8 +1,10 @@
 //! Peers that dial in: connections enter; those that read leave to a shard, and of those that publish packets go into the
 //! stream that they have the name, user and password of. Who asks for anything else is told so.
 
+mod ways;
+
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +12,18 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::intake::{Intake, wanted};
-use super::udp::{Ears, Pair};
-use super::{AGENT, known};
+use super::pairs::{Berth, Pairs};
+use super::udp::Ears;
+use super::{AGENT, known, made_of};
 use crate::app::servers::{News, Owner, Publish, Read, Visitor};
 use crate::app::socket::Socket;
-use crate::egress::{Link, RtspReader};
-use crate::mux::Derivation;
-use crate::mux::rtp::{Numbers, describe, positions};
+use crate::egress::{Leg, Link, RtspReader};
+use crate::mux::rtp::{Numbers, describe, describe_transport, positions};
 use crate::net::{accept_tls, clock, random};
+use crate::store::Payload;
 use crate::telemetry::{self, FlowStats, Session, next_session};
 use crate::wire::rtsp::server::{Action, Ask, Event, Server, Settings};
-use crate::wire::rtsp::{Description, Lower, Presented, Status, Transport};
+use crate::wire::rtsp::{Description, Presented, Status};
 
 /// Takes care of one connection.
 pub(super) fn handle(visitor: Visitor) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -48,6 +51,12 @@ struct Visit {
     user_agent: String,
     /// Tracks of the stream that are set up, one bit each.
     tracks: u32,
+    /// Where a reader wants its tracks sent to, if not over the connection.
+    legs: Vec<Leg>,
+    /// Where they leave.
+    berth: Option<Berth>,
+    /// A reader listens to the group.
+    grouped: bool,
     /// Media that a publisher set up, and the way that they come.
     media: Vec<(usize, Way)>,
     ears: Ears,
@@ -65,8 +74,9 @@ enum Way {
 
 /// What is left of a visitor without its socket.
 struct Remains {
-    peer: std::net::SocketAddr,
-    local: IpAddr,
+    peer: SocketAddr,
+    local: SocketAddr,
+    pairs: Arc<Pairs>,
     routes: Arc<crate::app::servers::Routes>,
     news: tokio::sync::mpsc::Sender<News>,
     numbers: Numbers,
@@ -82,7 +92,7 @@ async fn visit(visitor: Visitor) -> Done {
     )]
     let deadline = Instant::now() + STRANGER;
     socket.set_nodelay(true)?;
-    let local = socket.local_addr()?.ip();
+    let local = socket.local_addr()?;
     let encrypted = tls.is_some();
     let socket = match tls {
         None => Socket::Plain(socket),
@@ -97,10 +107,22 @@ async fn visit(visitor: Visitor) -> Done {
     let visit = Visit {
         socket,
         server: Server::new(settings, &address, clock::now(), random()),
-        visitor: Remains { peer, local, routes, news, numbers: marks.numbers, encrypted, stranger },
+        visitor: Remains {
+            peer,
+            local,
+            pairs: marks.pairs,
+            routes,
+            news,
+            numbers: marks.numbers,
+            encrypted,
+            stranger,
+        },
         found: None,
         user_agent: String::new(),
         tracks: 0,
+        legs: Vec::new(),
+        berth: None,
+        grouped: false,
         media: Vec::new(),
         ears: Ears::new(),
         buffer: vec![0; READ],
@@ -123,8 +145,9 @@ impl Visit {
                 match event {
                     Event::Ask(ask) => turn = self.answer(ask).await?.or(turn),
                     Event::TornDown => {
-                        (self.found, self.tracks) = (None, 0);
+                        (self.found, self.tracks, self.berth, self.grouped) = (None, 0, None, false);
                         self.media.clear();
+                        self.legs.clear();
                         self.ears = Ears::new();
                     }
                     Event::Closed(why) => {
@@ -161,11 +184,14 @@ impl Visit {
         match &ask.action {
             Action::Describe => {
                 let Some(read) = self.reader(&ask).await else { return Ok(None) };
-                let Ok(tracks) = known(read.tracks.clone()).await else {
-                    self.server.refuse(Status::UNAVAILABLE, clock::now());
-                    return Ok(None);
+                let description = match read.payload {
+                    Payload::Transport => Ok(describe_transport()),
+                    Payload::Tracks => known(read.tracks.clone()).await.map(|tracks| describe(&tracks).0),
                 };
-                self.server.describe(describe(&tracks).0, &ask.path);
+                match description {
+                    Ok(description) => self.server.describe(description, &ask.path),
+                    Err(_) => self.server.refuse(Status::UNAVAILABLE, clock::now()),
+                }
             }
             Action::Announce(description) => {
                 let Some(publish) = self.publisher(&ask).await else { return Ok(None) };
@@ -199,7 +225,9 @@ impl Visit {
                     self.server.refuse(Status::INVALID_STATE, clock::now());
                     return Ok(None);
                 };
-                let start = read.lane.as_ref().map(|lane| positions(lane)).unwrap_or_default();
+                // A group goes on where it is, whoever comes.
+                let lane = read.lane.as_ref().filter(|_| !self.grouped);
+                let start = lane.map(|lane| positions(lane)).unwrap_or_default();
                 let start = start.into_iter().filter(|(track, ..)| self.tracks >> (track & 31) & 1 == 1);
                 return Ok(Some(Turn::Play(start.collect())));
             }
@@ -212,49 +240,6 @@ impl Visit {
             }
         }
         Ok(None)
-    }
-
-    /// Media goes over the connection, on the channels of the shared lane. What is published may come as datagrams.
-    fn set_up(&mut self, track: usize, transports: &[Transport], publish: bool) {
-        if publish && !self.visitor.encrypted && transports.first().is_some_and(is_datagrams) {
-            return self.set_up_datagrams(track, transports);
-        }
-        let over_tcp =
-            transports.iter().find(|transport| transport.lower == Lower::Tcp && !transport.multicast);
-        let (Some(asked), Some(own)) = (over_tcp, u8::try_from(2 * track).ok().filter(|own| *own < 32))
-        else {
-            return self.server.refuse(Status::UNSUPPORTED_TRANSPORT, clock::now());
-        };
-        let channels = if publish { asked.interleaved.unwrap_or((own, own + 1)) } else { (own, own + 1) };
-        if publish {
-            self.media.retain(|(known, _)| *known != track);
-            self.media.push((track, Way::Channels(channels.0, channels.1)));
-        } else {
-            self.tracks |= 1 << (track & 31);
-        }
-        let record = publish && asked.record;
-        self.server.set_up(&Transport { interleaved: Some(channels), record, ..Transport::default() });
-    }
-
-    fn set_up_datagrams(&mut self, track: usize, transports: &[Transport]) {
-        let client_port = transports.first().and_then(|transport| transport.client_port);
-        let pair = Pair::open(self.visitor.local, BUFFER).ok();
-        let ports = pair.as_ref().and_then(|pair| pair.ports().ok());
-        let (Some(client), Some(pair), Some(ports)) = (client_port, pair, ports) else {
-            return self.server.refuse(Status::UNSUPPORTED_TRANSPORT, clock::now());
-        };
-        self.ears.listen(track, pair, Some(self.visitor.peer.ip().to_canonical()));
-        self.media.retain(|(known, _)| *known != track);
-        self.media.push((track, Way::Datagrams(client.1)));
-        let lower = Lower::Udp;
-        let (client_port, server_port) = (Some(client), Some(ports));
-        self.server.set_up(&Transport {
-            lower,
-            client_port,
-            server_port,
-            record: true,
-            ..Transport::default()
-        });
     }
 
     /// The output that a peer may read.
@@ -303,13 +288,23 @@ impl Visit {
         self.server.play(start);
         let mut greeting = Vec::new();
         self.server.take_output(&mut greeting);
-        let whole = describe(&read.tracks.borrow()).0.media.iter().fold(0u32, |all, media| {
+        let described = match read.payload {
+            Payload::Tracks => describe(&read.tracks.borrow()).0,
+            Payload::Transport => describe_transport(),
+        };
+        let whole = described.media.iter().fold(0u32, |all, media| {
             let number =
                 media.control.as_deref().and_then(|control| control.strip_prefix("trackID=")?.parse().ok());
             all | number.map_or(0, |number: u32| 1 << (number & 31))
         });
-        // Whoever reads everything shares one lane.
-        let tracks = if self.tracks & whole == whole { u32::MAX } else { self.tracks };
+        // Whoever reads everything shares one lane, and a group is sent everything.
+        let tracks = if self.grouped || self.tracks & whole == whole { u32::MAX } else { self.tracks };
+        let mut shard = self.berth.map(|berth| berth.shard);
+        if let Some(group) = read.group.as_ref().filter(|_| self.grouped) {
+            let channels = (0..16u8).filter(|track| whole >> track & 1 == 1).map(|track| 2 * track);
+            self.legs = channels.map(|channel| group.leg(channel)).collect();
+            shard = Some(group.berth.shard);
+        }
         let id = session.id;
         let link = Link {
             key: (read.output, Some(id)),
@@ -322,6 +317,7 @@ impl Visit {
             },
             delay: read.delay,
             socket: self.socket.into_bytes()?,
+            legs: self.legs,
             greeting,
             peer: Box::new(RtspReader::new(self.server)),
             lag: read.lag,
@@ -330,8 +326,12 @@ impl Visit {
             kicked: Some(session),
         };
         let numbers = Numbers { tracks, ..self.visitor.numbers };
-        let join =
-            News::Join { stream: read.stream, derivation: Derivation::Rtsp(numbers), link: Box::new(link) };
+        let join = News::Join {
+            stream: read.stream,
+            derivation: made_of(read.payload, numbers),
+            link: Box::new(link),
+            shard,
+        };
         drop(self.visitor.stranger);
         if self.visitor.news.send(join).await.is_err() {
             read.sessions().remove(id);
@@ -508,10 +508,6 @@ async fn receive(socket: &mut Socket, server: &mut Server, buffer: &mut [u8]) ->
     }
 }
 
-fn is_datagrams(transport: &Transport) -> bool {
-    transport.lower == Lower::Udp && !transport.multicast && transport.client_port.is_some()
-}
-
 /// How long a peer may take for the TLS handshake.
 const STRANGER: Duration = Duration::from_secs(10);
 /// How long a wrong answer takes.
@@ -522,8 +518,6 @@ const LOOK: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long a gap in the sequence of datagrams is waited for.
 const WINDOW: Duration = Duration::from_millis(50);
-/// Receive buffer of a media that comes as datagrams.
-const BUFFER: usize = 4 << 20;
 /// Datagrams taken in one turn.
 const BATCH: usize = 256;
 const WAIT_MOST: Duration = Duration::from_secs(60);

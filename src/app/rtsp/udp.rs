@@ -9,7 +9,7 @@ use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::intake::Intake;
 use crate::media::Nanos;
@@ -48,7 +48,7 @@ pub(super) struct Ears {
     queue: mpsc::Receiver<Datagram>,
     into: mpsc::Sender<Datagram>,
     readers: JoinSet<()>,
-    pairs: Vec<(usize, Pair)>,
+    pairs: Vec<(usize, Pair, [AbortHandle; 2])>,
 }
 
 impl Pair {
@@ -109,7 +109,7 @@ impl Ears {
 
     /// Listens to a pair; datagrams of others than `from` are passed over.
     pub(super) fn listen(&mut self, media: usize, pair: Pair, from: Option<IpAddr>) {
-        for (socket, control) in [(&pair.rtp, false), (&pair.rtcp, true)] {
+        let handles = [(&pair.rtp, false), (&pair.rtcp, true)].map(|(socket, control)| {
             let (socket, into) = (Arc::clone(socket), self.into.clone());
             self.readers.spawn(async move {
                 let mut buffer = vec![0; DATAGRAM];
@@ -126,14 +126,24 @@ impl Ears {
                     // Full: lost, and counted where the sequence has its gap.
                     let _ = into.try_send(Datagram { media, control, bytes, arrival: clock::now() });
                 }
-            });
-        }
-        self.pairs.push((media, pair));
+            })
+        });
+        self.pairs.push((media, pair, handles));
+    }
+
+    /// Listens to a media no more, and lets its sockets go.
+    pub(super) fn forget(&mut self, media: usize) {
+        self.pairs.retain(|(known, _, handles)| {
+            let keep = *known != media;
+            handles.iter().filter(|_| !keep).for_each(AbortHandle::abort);
+            keep
+        });
+        while self.readers.try_join_next().is_some() {}
     }
 
     /// The sockets of a media.
     pub(super) fn pair(&self, media: usize) -> Option<&Pair> {
-        self.pairs.iter().find(|(known, _)| *known == media).map(|(_, pair)| pair)
+        self.pairs.iter().find(|(known, ..)| *known == media).map(|(_, pair, _)| pair)
     }
 
     /// The next datagram; never, where nobody listens.

@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, Bytes};
 
+use super::fan::Total;
 use super::line::Line;
+use super::receiver::Receiver;
 use super::{Farewell, LagPolicy, Link, LinkKey, Peer};
 use crate::hub::{Cursor, Lane};
 use crate::media::{Message, Nanos, TICKS_PER_SECOND, Ticks};
@@ -26,6 +28,8 @@ pub(super) struct Connection {
     pub(super) stats: Arc<OutputStats>,
     /// What stands in the timers for it.
     pub(super) timer: Option<Nanos>,
+    /// Its media leave as datagrams.
+    pub(super) receiver: Option<Receiver>,
     peer: Box<dyn Peer>,
     cursor: Cursor,
     /// It waits for a message at which a reader can begin.
@@ -58,7 +62,7 @@ pub(super) enum Flow {
 }
 
 impl Connection {
-    pub(super) fn new(link: Link, line: usize, now: Nanos) -> Self {
+    pub(super) fn new(link: Link, line: usize, receiver: Option<Receiver>, now: Nanos) -> Self {
         let Link { key, attempt, lane, delay, socket, greeting, peer, lag, stats, flow, kicked, .. } = link;
         flow.since_ms.store(clock::wall_ms(), Relaxed);
         flow.encrypted.store(socket.is_encrypted(), Relaxed);
@@ -70,6 +74,7 @@ impl Connection {
             socket,
             stats,
             timer: None,
+            receiver,
             peer,
             cursor: lane.random_access().unwrap_or_else(|| lane.live()),
             waiting: true,
@@ -99,7 +104,9 @@ impl Connection {
     pub(super) fn flush(&mut self, line: &Line) -> Result<Flow, Farewell> {
         for _ in 0..WRITES {
             let mut own = Vec::new();
-            let run: &[Message] = if !self.peer.is_playing() {
+            let run: &[Message] = if self.receiver.is_some() {
+                &[]
+            } else if !self.peer.is_playing() {
                 // Where a reader that paused goes on, it begins anew.
                 (self.cursor, self.waiting) = (line.lane.live(), true);
                 &[]
@@ -113,6 +120,7 @@ impl Connection {
             let run = &run[skipped..];
             self.cursor.0 += skipped as u64;
             if self.pending.is_empty() && run.is_empty() {
+                // A receiver of datagrams is never behind them.
                 self.flow.lag_ms.store(0, Relaxed);
                 return match self.socket.flush() {
                     Ok(()) => Ok(Flow::Done),
@@ -168,6 +176,32 @@ impl Connection {
         Ok(())
     }
 
+    /// Hears RTCP of its receiver, beside the connection.
+    pub(super) fn hear_rtcp(
+        &mut self,
+        compound: &[u8],
+        total: Option<Total>,
+        sources: &[(u8, u32, u16)],
+        now: Nanos,
+    ) {
+        let Some(receiver) = &mut self.receiver else { return };
+        if receiver.hear(compound, (total, sources), (&self.flow, &self.stats)) {
+            self.peer.touch(now);
+        }
+    }
+
+    /// Whether its peer wants media now.
+    pub(super) fn is_playing(&self) -> bool {
+        self.peer.is_playing()
+    }
+
+    /// Shows what left as datagrams; its crowd was sent `total`.
+    pub(super) fn show_sent(&mut self, total: Option<Total>) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.publish(total, &self.flow, &self.stats);
+        }
+    }
+
     /// Does what time asks for.
     pub(super) fn tick(&mut self, now: Nanos) -> Result<(), Farewell> {
         if self.peer.next_due().is_some_and(|due| due <= now) {
@@ -208,8 +242,11 @@ impl Connection {
         let fresh = info.acknowledged.saturating_sub(self.acknowledged);
         self.acknowledged = self.acknowledged.max(info.acknowledged);
         let (flow, stats) = (&self.flow, &self.stats);
-        flow.acknowledged_bytes.fetch_add(fresh, Relaxed);
-        stats.acknowledged.fetch_add(fresh, Relaxed);
+        // What the connection of a receiver of datagrams acknowledges is no media.
+        if self.receiver.is_none() {
+            flow.acknowledged_bytes.fetch_add(fresh, Relaxed);
+            stats.acknowledged.fetch_add(fresh, Relaxed);
+        }
         let waiting: usize = self.pending.iter().map(Bytes::len).sum();
         flow.unsent_bytes.store(u64::from(info.unsent) + waiting as u64, Relaxed);
         flow.rtt_us.store(info.rtt_us, Relaxed);

@@ -1,8 +1,13 @@
 //! All connections that one shard walks: messages of lanes and moments in time enter, gathered writes that never wait
-//! leave. A connection that takes nothing harms no other, and falls back to where its peer can start anew.
+//! leave; or datagrams, where a connection only controls them. A connection that takes nothing harms no other, and falls
+//! back to where its peer can start anew.
 
 mod connection;
+mod crowd;
+mod fan;
 mod line;
+mod port;
+mod receiver;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -19,7 +24,11 @@ use crate::net::{ByteStream, Token};
 use crate::telemetry::{FlowStats, OutputStats, SessionId, ShardStats};
 
 use connection::{Connection, Flow};
+pub use fan::Leg;
+use fan::Shape;
 use line::Line;
+use port::PortTable;
+use receiver::Receiver;
 
 /// Names a connection: an output, and for those who dialled in their session.
 pub type LinkKey = (OutputKey, Option<SessionId>);
@@ -40,6 +49,8 @@ pub struct Link {
     pub delay: Nanos,
     /// The connection itself.
     pub socket: ByteStream,
+    /// Where its packets go, in the order of their channels, instead of over it; empty = over it.
+    pub legs: Vec<Leg>,
     /// What to say first, before any message.
     pub greeting: Vec<u8>,
     /// Hears what the other end says.
@@ -86,6 +97,9 @@ pub trait Peer: Send {
         true
     }
 
+    /// Something that proves that the peer lives came beside the connection.
+    fn touch(&mut self, _now: Nanos) {}
+
     /// The connection is about to be closed from here: last words.
     fn part(&mut self, reply: &mut Vec<u8>);
 }
@@ -117,6 +131,8 @@ pub struct Connections {
     lines: Vec<Option<Line>>,
     /// Moments at which connections are looked at for their peers' sake, or because they could not send.
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// Sockets of datagrams.
+    ports: PortTable,
     wakes: Wakes,
     notices: mpsc::Sender<Notice>,
     stats: Arc<ShardStats>,
@@ -134,6 +150,7 @@ impl Connections {
             table: Timetable::new(Arc::clone(&wakes.bell)),
             lines: Vec::new(),
             timers: BinaryHeap::new(),
+            ports: PortTable::default(),
             wakes,
             notices,
             stats,
@@ -141,23 +158,35 @@ impl Connections {
         }
     }
 
-    fn attach(&mut self, link: Link, now: Nanos) {
-        let Link { stream, local, ref lane, delay, .. } = link;
-        let number = self.line(stream, local, lane, delay, now);
+    fn attach(&mut self, mut link: Link, now: Nanos) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
         });
+        let shape = match self.take_ports(index, &link.legs) {
+            Ok(shape) => Some(shape).filter(|shape| !shape.is_empty()),
+            Err(error) => {
+                self.free.push(index);
+                return self.refuse_link(&link, &error);
+            }
+        };
+        let Link { stream, local, ref lane, delay, .. } = link;
+        let grouped = link.legs.first().is_some_and(|leg| leg.rtp.ip().is_multicast());
+        let number = self.line((stream, local, lane), delay, (shape.as_ref(), grouped), now);
         self.by_output.entry(link.key.0).or_default().push(index);
-        let connection = Connection::new(link, number, now);
+        let receiver = shape.map(|shape| Receiver::new(std::mem::take(&mut link.legs), shape));
+        let connection = Connection::new(link, number, receiver, now);
         let token = Self::token(index);
         if let Err(error) = self.wakes.sockets.add(connection.socket.as_fd(), token) {
             tracing::debug!(%error, "a connection is not watched for what its peer says");
         }
         self.connections[index] = Some(connection);
         if let Some(line) = self.lines.get_mut(number).and_then(Option::as_mut) {
-            line.members.push(index);
-            self.table.weigh(number, line.members.len());
+            line.users += 1;
+            if line.crowd.is_none() {
+                line.members.push(index);
+            }
+            self.table.weigh(number, line.users);
         }
         // What is in the lane already need not wait for a moment.
         self.walk_one(index, now);
@@ -166,19 +195,22 @@ impl Connections {
     /// The line with room for one more, or a new one.
     fn line(
         &mut self,
-        stream: StreamKey,
-        local: bool,
-        lane: &Arc<Lane<Message>>,
+        (stream, local, lane): (StreamKey, bool, &Arc<Lane<Message>>),
         delay: Nanos,
+        (shape, grouped): (Option<&Shape>, bool),
         now: Nanos,
     ) -> usize {
+        let most = if shape.is_some() { CROWD } else { MEMBERS };
         let fits = |line: &Line| {
-            line.delay == delay && Arc::ptr_eq(&line.lane, lane) && line.members.len() < MEMBERS
+            let same = line.crowd.as_ref().map(|crowd| &crowd.shape) == shape;
+            // To a group everything is sent once, however many listen.
+            let room = line.users < most || grouped;
+            same && line.delay == delay && Arc::ptr_eq(&line.lane, lane) && room
         };
         if let Some(found) = self.lines.iter().position(|line| line.as_ref().is_some_and(fits)) {
             return found;
         }
-        let line = Line::new(stream, Arc::clone(lane), delay);
+        let line = Line::new(stream, Arc::clone(lane), delay, shape.cloned());
         let reads = (stream, Arc::clone(lane.pulse()), local);
         let number = self.table.open(reads, Pace::class(delay), line.position(), now);
         if self.lines.len() <= number {
@@ -190,6 +222,7 @@ impl Connections {
 
     fn detach(&mut self, output: OutputKey) {
         for index in self.by_output.get(&output).cloned().unwrap_or_default() {
+            self.bid_farewell(index);
             if let Some(Some(connection)) = self.connections.get_mut(index) {
                 connection.part();
             }
@@ -198,6 +231,7 @@ impl Connections {
     }
 
     fn remove(&mut self, index: usize) -> Option<Connection> {
+        self.forget_receiver(index);
         let connection = self.connections.get_mut(index)?.take()?;
         // It may be gone already.
         let _ = self.wakes.sockets.remove(connection.socket.as_fd());
@@ -213,9 +247,12 @@ impl Connections {
         if let Some(slot) = self.lines.get_mut(number)
             && let Some(line) = slot
         {
-            line.members.retain(|&i| i != index);
-            self.table.weigh(number, line.members.len());
-            if line.members.is_empty() {
+            line.users -= 1;
+            if line.crowd.is_none() {
+                line.members.retain(|&i| i != index);
+            }
+            self.table.weigh(number, line.users);
+            if line.users == 0 {
                 *slot = None;
                 self.table.close(number);
             }
@@ -229,7 +266,10 @@ impl Connections {
         connection.publish_last();
         let Farewell { reason, retryable } = why;
         let kind = NoticeKind::Disconnected { session: connection.key.1, reason, retryable };
-        let notice = Notice { output: connection.key.0, attempt: connection.attempt, kind };
+        self.tell(Notice { output: connection.key.0, attempt: connection.attempt, kind });
+    }
+
+    fn tell(&self, notice: Notice) {
         // Overflow policy: lost; the counters and the watchdog tell the same.
         if self.notices.try_send(notice).is_err() {
             self.stats.lost_notices.fetch_add(1, Relaxed);
@@ -242,6 +282,7 @@ impl Connections {
         let Some(Some(line)) = self.lines.get_mut(connection.line) else { return };
         let flow = connection.flush(line);
         self.settle(index, flow, now);
+        self.lead(index, now);
     }
 
     fn settle(&mut self, index: usize, flow: Result<Flow, Farewell>, now: Nanos) {
@@ -284,6 +325,9 @@ impl Connections {
 
     fn walk_line(&mut self, number: usize, now: Nanos) {
         let Some(line) = self.lines.get_mut(number).and_then(Option::as_mut) else { return };
+        if line.crowd.is_some() {
+            return self.walk_crowd(number, now);
+        }
         line.read();
         let members = std::mem::take(&mut line.members);
         let read_to = line.position();
@@ -335,6 +379,9 @@ impl Outflow for Connections {
     }
 
     fn readable(&mut self, token: Token, now: Nanos) {
+        if let Some(port) = PortTable::number(token) {
+            return self.hear_port(port, now);
+        }
         self.hear((token.0 & !(Wakes::OURS | CONNECTION)) as usize, now);
     }
 
@@ -386,6 +433,8 @@ impl Outflow for Connections {
     }
 
     fn publish(&mut self, now: Nanos) {
+        self.look_at_paths(now);
+        self.show_crowds();
         let mut kicked = Vec::new();
         let mut rates: HashMap<OutputKey, u64> = HashMap::new();
         for (index, connection) in self.connections.iter_mut().enumerate() {
@@ -399,6 +448,7 @@ impl Outflow for Connections {
             connection.stats.bitrate_bps.store(rates[&connection.key.0], Relaxed);
         }
         for index in kicked {
+            self.bid_farewell(index);
             if let Some(Some(connection)) = self.connections.get_mut(index) {
                 connection.part();
             }
@@ -407,8 +457,11 @@ impl Outflow for Connections {
     }
 
     fn finish(&mut self, _: Nanos) {
-        for connection in self.connections.iter_mut().flatten() {
-            connection.part();
+        for index in 0..self.connections.len() {
+            self.bid_farewell(index);
+            if let Some(Some(connection)) = self.connections.get_mut(index) {
+                connection.part();
+            }
         }
     }
 }
@@ -417,6 +470,8 @@ impl Outflow for Connections {
 const CONNECTION: u64 = 1 << 62;
 /// Connections in a line at the most: they leave one after the other.
 const MEMBERS: usize = 64;
+/// The same where their packets are datagrams: 128 sends take about as long as the wake-up that they need.
+const CROWD: usize = 128;
 /// Lines walked in one turn.
 const LINES: usize = 16;
 /// How soon a connection that could not send is tried again, at the least.

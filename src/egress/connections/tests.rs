@@ -1,7 +1,7 @@
 //! Connections over real sockets with scripted peers, on simulated time.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::hub::{Bounds, LaneWriter};
-use crate::net::Poller;
+use crate::net::{Poller, PortPair};
 use crate::telemetry;
+use crate::wire::rtp::{Line as RtpLine, Packets, parse, rtcp};
 
 const MS: Nanos = 1_000_000;
 
@@ -18,6 +19,8 @@ const MS: Nanos = 1_000_000;
 #[derive(Default)]
 struct Echo {
     paused: bool,
+    /// How often something beside the connection proved that it lives.
+    touched: Arc<std::sync::atomic::AtomicU32>,
 }
 
 impl Peer for Echo {
@@ -43,6 +46,10 @@ impl Peer for Echo {
 
     fn is_playing(&self) -> bool {
         !self.paused
+    }
+
+    fn touch(&mut self, _: Nanos) {
+        self.touched.fetch_add(1, Relaxed);
     }
 
     fn part(&mut self, reply: &mut Vec<u8>) {
@@ -91,6 +98,7 @@ impl Bench {
             lane: Arc::clone(self.writer.lane()),
             delay: 20 * MS,
             socket: ByteStream::new(near, None).unwrap(),
+            legs: Vec::new(),
             greeting: b"hello".to_vec(),
             peer: Box::<Echo>::default(),
             lag,
@@ -300,4 +308,251 @@ fn who_leaves_is_told_apart_from_who_is_sent_away() {
     assert!(bench.lost().is_none(), "whoever asked knows");
     assert!(bench.all.connections.iter().all(Option::is_none) && bench.all.lines.iter().all(Option::is_none));
     assert_eq!(bench.all.next_due(), None);
+}
+
+/// A peer that is sent datagrams, and what it knows of itself.
+struct Player {
+    far: TcpStream,
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+    flow: Arc<FlowStats>,
+    stats: Arc<OutputStats>,
+    touched: Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl Bench {
+    /// Attaches one whose channels 0 and 1 leave through `pair`.
+    fn attach_player(
+        &mut self,
+        key: LinkKey,
+        pair: &Arc<PortPair>,
+        kicked: Option<Arc<telemetry::Session>>,
+    ) -> Player {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let [rtp, rtcp] = [(); 2].map(|()| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            socket
+        });
+        let at = |socket: &UdpSocket| socket.local_addr().unwrap();
+        let leg = Leg { channel: 0, pair: Arc::clone(pair), rtp: at(&rtp), rtcp: at(&rtcp) };
+        let (flow, stats, echo) =
+            (Arc::<FlowStats>::default(), Arc::<OutputStats>::default(), Echo::default());
+        let touched = Arc::clone(&echo.touched);
+        let link = Link {
+            key,
+            attempt: 7,
+            stream: 1,
+            local: true,
+            lane: Arc::clone(self.writer.lane()),
+            delay: 20 * MS,
+            socket: ByteStream::new(near, None).unwrap(),
+            legs: vec![leg],
+            greeting: b"hello".to_vec(),
+            peer: Box::new(echo),
+            lag: LagPolicy::default(),
+            stats: Arc::clone(&stats),
+            flow: Arc::clone(&flow),
+            kicked,
+        };
+        self.all.handle(Command::Attach(Box::new(link)), self.now);
+        Player { far, rtp, rtcp, flow, stats, touched }
+    }
+
+    /// Writes a message of so many packets of 1000 bytes and one of 10, with a report before them where one can begin.
+    fn write_packets(&mut self, line: &mut RtpLine, count: usize, begins: bool) {
+        let mut packets = Packets::default();
+        if begins {
+            let mut report = Vec::new();
+            rtcp::write_sender_report(&mut report, &rtcp::SenderReport { ssrc: 7, ..Default::default() });
+            packets.append(1, &report);
+        }
+        for _ in 0..count {
+            line.packet(&mut packets, 0, false, &[&[1; 988]]);
+        }
+        line.packet(&mut packets, 0, true, &[&[2; 10]]);
+        let position = self.writer.next_position();
+        if begins {
+            self.writer.mark_random_access(position);
+        }
+        let bytes = Bytes::copy_from_slice(packets.framed());
+        let preface = begins.then(Bytes::new);
+        self.writer.push(Message { bytes, arrival: self.now, dts: 0, preface });
+        assert!(self.writer.commit(self.now));
+        self.all.arrived(1, false, self.now);
+    }
+}
+
+impl Player {
+    /// Sequence numbers of what came.
+    fn heard(&self) -> Vec<u16> {
+        let mut buffer = [0; 2000];
+        let mut all = Vec::new();
+        while let Ok(count) = self.rtp.recv(&mut buffer) {
+            all.push(parse(&buffer[..count]).unwrap().0.sequence);
+        }
+        all
+    }
+
+    /// RTCP that came.
+    fn reports(&self) -> Vec<rtcp::Rtcp> {
+        let mut buffer = [0; 2000];
+        let mut all = Vec::new();
+        while let Ok(count) = self.rtcp.recv(&mut buffer) {
+            rtcp::parse(&buffer[..count], |packet| all.push(packet)).unwrap();
+        }
+        all
+    }
+}
+
+fn pair() -> Arc<PortPair> {
+    Arc::new(PortPair::open("127.0.0.1:0".parse().unwrap()).unwrap())
+}
+
+fn card(id: SessionId) -> Arc<telemetry::Session> {
+    Arc::new(telemetry::Session::new(
+        id,
+        ([127, 0, 0, 1], 1).into(),
+        None,
+        "".into(),
+        "rtsp_listener",
+        SystemTime::UNIX_EPOCH,
+        telemetry::Transport::Flow(Arc::default()),
+    ))
+}
+
+#[test]
+fn players_get_every_datagram_from_a_random_access_point_on_whenever_they_come() {
+    let mut bench = Bench::new(Bounds::default());
+    let (pair, mut line) = (pair(), RtpLine::new(96, 7, 65_500, 1400));
+    let mut early = bench.attach_player((1, Some(1)), &pair, None);
+    bench.write_packets(&mut line, 3, false);
+    bench.run(50);
+    assert_eq!(read(&mut early.far), "hello");
+    assert!(early.heard().is_empty(), "nobody can begin at it");
+    let first = line.sequence;
+    bench.write_packets(&mut line, 50, true);
+    bench.run(200);
+    let mut heard = (early.heard(), Vec::new());
+    bench.write_packets(&mut line, 30, false);
+    bench.run(50);
+    let late = bench.attach_player((1, Some(2)), &pair, None);
+    // It comes level while the stream goes on.
+    heard.0.extend(early.heard());
+    for _ in 0..40 {
+        bench.write_packets(&mut line, 5, false);
+        bench.run(10);
+        heard.0.extend(early.heard());
+        heard.1.extend(late.heard());
+    }
+    bench.run(50);
+    heard.0.extend(early.heard());
+    heard.1.extend(late.heard());
+    let count = line.sequence.wrapping_sub(first);
+    let all: Vec<u16> = (0..count).map(|i| first.wrapping_add(i)).collect();
+    assert_eq!(heard.0, all);
+    assert_eq!(heard.1, all);
+    assert!(bench.all.lines.iter().flatten().any(|line| line.members.len() == 2), "they go along");
+    let is_report =
+        |packet: &rtcp::Rtcp| matches!(packet, rtcp::Rtcp::SenderReport(report, _) if report.ssrc == 7);
+    for player in [&early, &late] {
+        let reports = player.reports();
+        assert!(reports.len() == 1 && is_report(&reports[0]), "{reports:?}");
+    }
+    bench.all.publish(bench.now);
+    for player in [&early, &late] {
+        assert_eq!(player.flow.messages.load(Relaxed), u64::from(count));
+        assert_eq!(player.stats.unanswered.load(Relaxed), u64::from(count));
+        let small = u64::from(count) - 80 - 200;
+        assert_eq!(player.flow.bytes.load(Relaxed), 280 * 1000 + small * 22);
+        assert_eq!(player.flow.acknowledged_bytes.load(Relaxed), 0, "nobody answered");
+    }
+}
+
+#[test]
+fn reports_of_a_receiver_prove_it_and_garbage_does_not() {
+    let mut bench = Bench::new(Bounds::default());
+    let (pair, mut line) = (pair(), RtpLine::new(96, 7, 100, 1400));
+    let player = bench.attach_player((1, Some(1)), &pair, None);
+    bench.write_packets(&mut line, 9, true);
+    bench.run(60);
+    assert_eq!(player.heard().len(), 10);
+    let port = pair.ports().1;
+    let tell = |socket: &UdpSocket, ssrc: u32, highest: u32| {
+        let mut report = Vec::new();
+        let block = rtcp::ReportBlock { ssrc, highest, lost: 3, ..Default::default() };
+        rtcp::write_receiver_report(&mut report, 1, &[block]);
+        socket.send_to(&report, ("127.0.0.1", port)).unwrap();
+    };
+    let counts = |bench: &mut Bench| {
+        bench.run(20);
+        (player.touched.load(Relaxed), player.flow.acknowledged_bytes.load(Relaxed))
+    };
+    for garbage in [&b""[..], b"\x80", b"\x80\xc9\xff\xff", b"\x41\xc9\x00\x00", &[0xff; 1400]] {
+        player.rtcp.send_to(garbage, ("127.0.0.1", port)).unwrap();
+    }
+    tell(&UdpSocket::bind("127.0.0.1:0").unwrap(), 7, 109);
+    assert_eq!(counts(&mut bench), (0, 0), "nothing of that is its word");
+    tell(&player.rtcp, 99, 109);
+    tell(&player.rtcp, 7, 4000);
+    assert_eq!(counts(&mut bench), (2, 0), "it lives, and says nothing of what was sent");
+    tell(&player.rtcp, 7, 105);
+    assert_eq!(counts(&mut bench), (3, 9 * 1000 + 22));
+    assert_eq!(player.flow.lost.load(Relaxed), 3);
+    tell(&player.rtcp, 7, 105);
+    assert_eq!(counts(&mut bench).1, 9 * 1000 + 22, "the same again");
+}
+
+#[test]
+fn who_is_kicked_is_told_bye_and_who_pauses_begins_anew() {
+    let mut bench = Bench::new(Bounds::default());
+    let (pair, mut line) = (pair(), RtpLine::new(96, 7, 100, 1400));
+    let session = card(5);
+    let kicked = bench.attach_player((1, Some(5)), &pair, Some(Arc::clone(&session)));
+    let mut paused = bench.attach_player((1, Some(6)), &pair, None);
+    bench.write_packets(&mut line, 2, true);
+    bench.run(60);
+    assert_eq!((kicked.heard().len(), paused.heard().len()), (3, 3));
+    session.kick();
+    bench.all.publish(bench.now);
+    assert!(matches!(bench.lost(), Some(NoticeKind::Disconnected { session: Some(5), .. })));
+    assert!(kicked.reports().contains(&rtcp::Rtcp::Bye(vec![7])));
+    paused.far.write_all(b"p").unwrap();
+    bench.run(60);
+    bench.write_packets(&mut line, 2, true);
+    bench.run(60);
+    assert!(paused.heard().is_empty());
+    paused.far.write_all(b"p").unwrap();
+    bench.run(60);
+    assert_eq!(paused.heard(), [103, 104, 105]);
+    drop(paused.far);
+    bench.run(20);
+    assert!(matches!(bench.lost(), Some(NoticeKind::Disconnected { session: Some(6), .. })));
+    assert!(bench.all.ports.0.iter().all(Option::is_none) && bench.all.lines.iter().all(Option::is_none));
+    assert_eq!(Arc::strong_count(&pair), 1);
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_left_within_seconds() {
+    let mut bench = Bench::new(Bounds::default());
+    let (pair, mut line) = (pair(), RtpLine::new(96, 7, 100, 1400));
+    let gone = bench.attach_player((1, Some(1)), &pair, None);
+    let well = bench.attach_player((1, Some(2)), &pair, None);
+    let Player { far: _far, rtp, stats, .. } = gone;
+    drop(rtp);
+    let (mut sent, mut heard) = (0, 0);
+    for _ in 0..80 {
+        bench.write_packets(&mut line, 1, true);
+        sent += 2;
+        bench.run(100);
+        bench.all.publish(bench.now);
+        heard += well.heard().len();
+    }
+    assert_eq!(heard, sent, "its neighbour has everything");
+    assert!(stats.icmp_errors.load(Relaxed) > 0);
+    let Some(NoticeKind::Disconnected { session: Some(1), reason, .. }) = bench.lost() else { panic!() };
+    assert!(reason.contains("nobody listens"), "{reason}");
 }

@@ -101,6 +101,7 @@ impl Sound {
                 None => counters.untimed += 1,
             }
         };
+        let mpeg = matches!(coding, Coding::Mpeg);
         match coding {
             Coding::Opus => {
                 let mut rest = pes.data;
@@ -111,7 +112,10 @@ impl Sound {
             }
             Coding::Mpeg | Coding::Ac3 => splitter.push(pes.data, &mut |found| {
                 let format = AudioFormat { rate: found.header.rate, channels: found.header.channels };
-                new_setup = Some(Setup::Audio(format));
+                // ISO/IEC 11172-3, 2.4.2.3: 3 is layer 1, 1 is layer 3.
+                let layer = 4 - found.frame.get(1).map_or(1, |byte| byte >> 1 & 3);
+                new_setup =
+                    Some(if mpeg { Setup::MpegAudio { layer, format } } else { Setup::Audio(format) });
                 put(found.frame, found.carried, found.header.samples, found.header.rate);
             }),
             Coding::Adts(config) => splitter.push(pes.data, &mut |found| {

@@ -4,6 +4,7 @@
 mod demux;
 mod maker;
 mod mux;
+mod order;
 
 use crate::media::{Codec, Setup, Track, Tracks};
 use crate::wire::flv::{AudioCodec, VideoCodec};
@@ -74,7 +75,10 @@ fn slot(track: &Track) -> Result<Slot, &'static str> {
         Codec::H265 => Slot::Video(VideoCodec::Hevc),
         Codec::Av1 => Slot::Video(VideoCodec::Av1),
         Codec::Aac => Slot::Audio(AudioCodec::Aac),
-        // Its layer stands in its frames: see `FlvMux::dropped`.
+        Codec::MpegAudio if matches!(track.setup, Setup::MpegAudio { layer: 1 | 2, .. }) => {
+            return Err(LAYER);
+        }
+        // Where nobody has looked yet, its frames tell: see `FlvMux::dropped`.
         Codec::MpegAudio => Slot::Audio(AudioCodec::Mp3),
         Codec::Ac3 => Slot::Audio(AudioCodec::Ac3),
         Codec::Opus if format.is_some_and(|format| format.channels > 2) => {
@@ -89,6 +93,8 @@ fn slot(track: &Track) -> Result<Slot, &'static str> {
         Codec::Klv => return Err("RTMP has no slot for KLV metadata"),
     })
 }
+
+const LAYER: &str = "RTMP carries MPEG audio of layer 3 only";
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{DroppedTrack, Selection};
+use super::{DroppedTrack, LAYER, Selection};
 use crate::media::{AudioFormat, Frame, Nanos, Setup, TICKS_PER_SECOND, Ticks, Tracks};
 use crate::wire::flv::{AudioCodec, Metadata, VideoCodec, write_audio_head, write_video_head};
 use crate::wire::h26x::{ParameterSets, Standard, avcc, hvcc, length_prefixed};
@@ -132,6 +132,11 @@ impl FlvMux {
     /// Tracks that are left out, with what only their frames could tell.
     pub fn dropped(&self) -> &[DroppedTrack] {
         &self.selection.dropped
+    }
+
+    /// Whether pictures and sound are carried.
+    pub fn carries_both(&self) -> bool {
+        self.selection.video.is_some() && self.selection.audio.is_some()
     }
 
     /// Frames that were left out because nothing said yet how to decode them.
@@ -340,7 +345,9 @@ impl FlvMux {
     fn format(&self) -> Option<AudioFormat> {
         let (track, codec) = self.selection.audio?;
         match (&self.tracks.as_ref()?.0.get(track)?.setup, codec) {
-            (Setup::Aac { format, .. } | Setup::Audio(format), _) => Some(*format),
+            (Setup::Aac { format, .. } | Setup::Audio(format) | Setup::MpegAudio { format, .. }, _) => {
+                Some(*format)
+            }
             (_, AudioCodec::PcmA | AudioCodec::PcmU) => Some(AudioFormat { rate: 8000, channels: 1 }),
             _ => None,
         }
@@ -357,7 +364,6 @@ fn is_layer_3(frame: &[u8]) -> bool {
     matches!(frame, [0xFF, second, ..] if second & 0xE6 == 0xE2)
 }
 
-const LAYER: &str = "RTMP carries MPEG audio of layer 3 only";
 const ENCODER: &str = concat!("Millrace ", env!("CARGO_PKG_VERSION"));
 /// Chunk streams: sound, data and pictures have their own.
 const AUDIO: u32 = 4;

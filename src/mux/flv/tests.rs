@@ -256,6 +256,10 @@ fn mpeg_audio_of_layer_2_is_named_when_it_comes() {
     assert_eq!((mux.dropped().len(), messages.len()), (1, 0));
     let (mux, messages) = layer(3);
     assert_eq!(mux.dropped().len(), 0);
+    let format = AudioFormat { rate: 48_000, channels: 2 };
+    let told = |layer| Tracks(vec![track(1, Codec::MpegAudio, Setup::MpegAudio { layer, format })]);
+    assert_eq!(dropped_tracks(&told(2))[0].reason, "RTMP carries MPEG audio of layer 3 only");
+    assert_eq!(dropped_tracks(&told(3)), []);
     assert_eq!(messages.last().map(|message| message.kind), Some(FlvKind::Audio));
 }
 

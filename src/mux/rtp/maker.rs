@@ -9,7 +9,7 @@ use super::pack::{Numbers, Packer};
 use crate::hub::{Lane, LaneWriter, Pulse};
 use crate::media::{Frame, Kind, Message, Nanos, Tracks};
 use crate::mux::Maker;
-use crate::wire::rtp::{Packets, parse};
+use crate::wire::rtp::{Packets, framed, parse};
 
 /// Fills one lane of messages, one for each access unit.
 pub struct RtspMaker {
@@ -79,11 +79,7 @@ pub fn positions(lane: &Lane<Message>) -> Vec<(usize, u16, u32)> {
     let mut found: Vec<(usize, u16, u32)> = Vec::new();
     for position in start.0..lane.head().min(start.0 + LOOK) {
         let Some(message) = lane.at(position) else { continue };
-        let mut rest = &message.bytes[..];
-        while let Some((&[_, channel, l0, l1], behind)) = rest.split_first_chunk::<4>() {
-            let length = usize::from(u16::from_be_bytes([l0, l1]));
-            let Some((packet, behind)) = behind.split_at_checked(length) else { break };
-            rest = behind;
+        for (channel, packet) in framed(&message.bytes) {
             let track = usize::from(channel / 2);
             if channel % 2 == 0
                 && !found.iter().any(|(known, ..)| *known == track)
@@ -99,9 +95,9 @@ pub fn positions(lane: &Lane<Message>) -> Vec<(usize, u16, u32)> {
 /// Longest packet: with the headers of IPv6 and UDP below the MTU of most tunnels.
 const PACKET: usize = 1400;
 /// What this side calls itself in RTCP.
-const NAME: &str = "millrace";
+pub(super) const NAME: &str = "millrace";
 /// RFC 3550, 6.2: at least every 5 s.
-const REPORT: Nanos = 5_000_000_000;
+pub(super) const REPORT: Nanos = 5_000_000_000;
 /// Messages from a random access point on in which tracks are looked for.
 const LOOK: u64 = 64;
 

@@ -5,9 +5,11 @@ mod clock;
 mod describe;
 mod maker;
 mod pack;
+mod transport;
 mod unpack;
 
 pub use describe::{Dropped, describe, goes_on};
 pub use maker::{RtspMaker, positions};
 pub use pack::{Numbers, Packer};
+pub use transport::{TransportMaker, describe_transport};
 pub use unpack::Unpacker;

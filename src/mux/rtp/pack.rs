@@ -183,7 +183,7 @@ fn missing_sets(frame: &Frame, standard: Standard) -> Vec<&[u8]> {
 }
 
 /// SplitMix64: numbers that look random, the same for the same seed.
-fn mix(seed: u64) -> u64 {
+pub(super) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

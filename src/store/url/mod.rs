@@ -9,6 +9,8 @@ mod srt;
 mod tak;
 mod tls;
 
+pub(super) use rtsp::redirected;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;

@@ -8,7 +8,7 @@ use super::address::{Authority, check_scope, literal, split_authority, split_que
 use super::options::{Options, bad, percent_decode};
 use super::tls::{TLS, trust};
 use crate::store::refusal::FieldError;
-use crate::store::rtsp::{Carrier, RtspDial, RtspEnd, RtspInput, RtspListen, RtspOutput};
+use crate::store::rtsp::{Carrier, Payload, RtspDial, RtspEnd, RtspGroup, RtspInput, RtspListen, RtspOutput};
 use crate::store::spec::{Delay, Lag};
 use crate::store::srt::{Credentials, Secret, Takeover};
 
@@ -31,12 +31,41 @@ pub(super) fn output(rest: &str, encrypted: bool) -> Result<RtspOutput, FieldErr
     let delay = url.options.delay()?.unwrap_or(Delay::Ms20);
     let hold = url.options.number("hold", 0..=3600)?.map_or(HOLD, Duration::from_secs);
     let lag = url.options.choice("lag", &lag)?.unwrap_or_default();
+    let payloads = [("tracks", Payload::Tracks), ("mp2t", Payload::Transport)];
+    let payload = url.options.choice("payload", &payloads)?.unwrap_or_default();
     let max_sessions = url.options.number("max_sessions", 1..=100_000)?.map(|most| most as usize);
+    let group = group(&url.options)?;
+    let encrypted = url.encrypted;
     let end = url.end(&[DIAL, TLS, PUSH], &[SERVE])?;
+    if group.is_some() && encrypted {
+        return Err(bad("option 'multicast' is not for rtsps: datagrams would not be encrypted"));
+    }
     if end.dial().is_some_and(|dial| dial.transport == Carrier::Multicast) {
         return Err(bad("option 'transport' must be tcp or udp: servers take no multicast"));
     }
-    Ok(RtspOutput { end, delay, hold, lag, max_sessions })
+    if end.dial().is_some_and(|dial| dial.transport == Carrier::Udp && dial.tls.is_some()) {
+        return Err(bad("option 'transport' must be tcp for rtsps: datagrams would not be encrypted"));
+    }
+    Ok(RtspOutput { end, delay, hold, lag, payload, group, max_sessions })
+}
+
+/// The same dial at the place that its server names: over the same protocol, with the same options. What proves who we
+/// are goes to no other host; what the place says of users is left out.
+pub(in crate::store) fn redirected(dial: &RtspDial, place: &str) -> Result<RtspDial, FieldError> {
+    let scheme = if dial.tls.is_some() { "rtsps" } else { "rtsp" };
+    let (said, rest) = place.split_once(':').unwrap_or((place, ""));
+    if !said.eq_ignore_ascii_case(scheme) {
+        return Err(bad(format!("a place at another server of {scheme} is expected")));
+    }
+    let there = Url::split(rest, dial.tls.is_some(), &[])?.dial()?;
+    let same = there.host.eq_ignore_ascii_case(&dial.host);
+    Ok(RtspDial {
+        tls: dial.tls.clone(),
+        credentials: dial.credentials.clone().filter(|_| same),
+        transport: dial.transport,
+        timeout: dial.timeout,
+        ..there
+    })
 }
 
 struct Url<'a> {
@@ -147,6 +176,25 @@ impl<'a> Url<'a> {
     }
 }
 
+fn group(options: &Options) -> Result<Option<RtspGroup>, FieldError> {
+    let expected = || "a group and an even port from 1024 to 65504, such as 239.1.2.3:5000".into();
+    let address = options.read("multicast", expected, |text| {
+        let address: SocketAddr = text.parse().ok()?;
+        let fits = address.port().is_multiple_of(2) && GROUP_PORTS.contains(&address.port());
+        (fits && address.ip().is_multicast()).then_some(address)
+    })?;
+    let ttl = options.number("ttl", 1..=255)?.map(|ttl| ttl as u8);
+    let interface = options.interface()?;
+    match address {
+        Some(address) => Ok(Some(RtspGroup { address, ttl: ttl.unwrap_or(1), interface })),
+        None if ttl.is_some() => Err(bad("option 'ttl' is for datagrams to a group: it needs multicast")),
+        None if interface.is_some() => {
+            Err(bad("option 'interface' is for datagrams to a group: it needs multicast"))
+        }
+        None => Ok(None),
+    }
+}
+
 fn credentials(userinfo: &str) -> Result<Credentials, FieldError> {
     let part = |text: &str| {
         let text = percent_decode(text).and_then(|bytes| String::from_utf8(bytes).ok())?;
@@ -165,9 +213,11 @@ const DIAL: &[&str] = &["connect_timeout", "transport"];
 const PULL: &[&str] = &["reorder_ms", "rcvbuf"];
 const INPUT: &[&str] = &["stall_after"];
 const PUBLISH: &[&str] = &["takeover"];
-const OUTPUT: &[&str] = &["delay_ms", "lag"];
+const OUTPUT: &[&str] = &["delay_ms", "lag", "payload"];
 const PUSH: &[&str] = &["hold"];
-const SERVE: &[&str] = &["max_sessions"];
+const SERVE: &[&str] = &["max_sessions", "multicast", "ttl", "interface"];
+/// Ports of 16 tracks are there from it on.
+const GROUP_PORTS: std::ops::RangeInclusive<u16> = 1024..=65_504;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const HOLD: Duration = Duration::from_secs(30);
 const REORDER: Duration = Duration::from_millis(50);
@@ -211,12 +261,34 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_leads_to_the_same_protocol_and_takes_no_password_along() {
+        let dial =
+            input("rtsp://u:p@cam:8554/a?transport=udp&connect_timeout=700").end.dial().unwrap().clone();
+        let there = redirected(&dial, "RTSP://other/b?x=1&transport=tcp").unwrap();
+        assert_eq!((there.host.as_str(), there.port, there.credentials.is_none()), ("other", 554, true));
+        assert_eq!(there.url.reveal(), "rtsp://other/b?x=1&transport=tcp");
+        assert_eq!((there.transport, there.timeout), (dial.transport, dial.timeout));
+        let here = redirected(&dial, "rtsp://v:q@CAM:9000/c").unwrap();
+        assert_eq!((here.port, here.url.reveal()), (9000, "rtsp://CAM:9000/c"));
+        assert_eq!(here.credentials, dial.credentials);
+        for place in
+            ["rtsps://cam/a", "http://cam/a", "/a", "rtsp:///a", "rtsp://:8554/a", "rtsp://224.0.0.1/a", ""]
+        {
+            assert!(redirected(&dial, place).is_err(), "{place}");
+        }
+    }
+
+    #[test]
     fn peers_dial_in_where_there_is_no_host() {
         let url = output("rtsp://ann:pw@:8554/live/cam%201?max_sessions=7&delay_ms=40");
         let listen = url.end.listen().unwrap();
         assert_eq!(listen.address, "0.0.0.0:8554".parse().unwrap());
         assert_eq!((listen.name.as_deref(), listen.encrypted), (Some("live/cam 1"), false));
-        assert_eq!((url.max_sessions, url.delay), (Some(7), Delay::Ms40));
+        assert_eq!((url.max_sessions, url.delay, url.payload), (Some(7), Delay::Ms40, Payload::Tracks));
+        assert_eq!(output("rtsp://:8554/a?payload=mp2t").payload, Payload::Transport);
+        let group = output("rtsp://:8554/a?multicast=239.1.1.1:5000&ttl=4&interface=lo").group.unwrap();
+        assert_eq!((group.address, group.ttl), ("239.1.1.1:5000".parse().unwrap(), 4));
+        assert_eq!(group.interface.as_deref(), Some("lo"));
         let url = input("rtsps://10.0.0.1:8555?mode=listener&takeover=reject");
         let listen = url.end.listen().unwrap();
         assert_eq!((listen.name.as_deref(), listen.encrypted, url.takeover), (None, true, Takeover::Reject));
@@ -242,8 +314,16 @@ mod tests {
         }
         for (text, part) in [
             ("rtsp://h/a?transport=multicast", "no multicast"),
+            ("rtsps://h/a?transport=udp", "'transport' must be tcp"),
             ("rtsp://h/a?max_sessions=5", "is for mode=listener"),
             ("rtsp://:8554/a?hold=5", "is for mode=caller"),
+            ("rtsp://h/a?payload=ps", "tracks or mp2t"),
+            ("rtsp://:8554/a?multicast=239.1.1.1:5001", "an even port"),
+            ("rtsp://:8554/a?multicast=10.1.1.1:5000", "a group"),
+            ("rtsp://:8554/a?ttl=3", "needs multicast"),
+            ("rtsp://:8554/a?interface=eth0", "needs multicast"),
+            ("rtsp://h/a?multicast=239.1.1.1:5000", "is for mode=listener"),
+            ("rtsps://:8554/a?multicast=239.1.1.1:5000", "not for rtsps"),
             ("rtsp://h/a?lag=wait", "skip_to_keyframe or disconnect"),
         ] {
             let error = OutputUrl::parse(text).expect_err(text);

@@ -21,7 +21,7 @@ pub enum LatmError {
 }
 
 /// Follows one LATM stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Latm {
     mux: Option<Mux>,
 }

@@ -2,9 +2,10 @@
 //! leave. Packetization modes 0 and 1; knows no interleaved mode.
 
 use super::header::Header;
-use super::nal::{Kind, NalAssembly, Syntax};
+use super::nal::NalAssembly;
 use super::packets::{Line, Packets};
 use super::unit::{Losses, Unit};
+use crate::wire::h26x::Standard;
 
 /// Makes packets of one access unit from its NAL units without start codes: small neighbours share a packet (STAP-A),
 /// long ones are split (FU-A), the last packet has the marker.
@@ -42,14 +43,7 @@ pub struct H264Depacketizer {
 
 impl Default for H264Depacketizer {
     fn default() -> Self {
-        let kind = |nal: &[u8]| match nal.first().map(|byte| byte & 0x1f) {
-            Some(1..=5) => Kind::Slice,
-            Some(7 | 8 | 13 | 15) => Kind::Front,
-            Some(9) => Kind::Delimiter,
-            Some(12) => Kind::Filler,
-            _ => Kind::Other,
-        };
-        Self { nals: NalAssembly::new(Syntax { header: 1, kind }) }
+        Self { nals: NalAssembly::new(Standard::H264) }
     }
 }
 

@@ -2,9 +2,10 @@
 //! access units leave. Every NAL unit type, one session (SRST).
 
 use super::header::Header;
-use super::nal::{Kind, NalAssembly, Syntax};
+use super::nal::NalAssembly;
 use super::packets::{Line, Packets};
 use super::unit::{Losses, Unit};
+use crate::wire::h26x::Standard;
 
 /// Makes packets of one access unit from its NAL units without start codes: small neighbours share a packet (AP),
 /// long ones are split (FU), the last packet has the marker.
@@ -46,14 +47,7 @@ pub struct H265Depacketizer {
 
 impl Default for H265Depacketizer {
     fn default() -> Self {
-        let kind = |nal: &[u8]| match nal.first().map(|byte| byte >> 1 & 0x3f) {
-            Some(0..=31) => Kind::Slice,
-            Some(32..=34) => Kind::Front,
-            Some(35) => Kind::Delimiter,
-            Some(38) => Kind::Filler,
-            _ => Kind::Other,
-        };
-        Self { nals: NalAssembly::new(Syntax { header: NAL_HEADER, kind }) }
+        Self { nals: NalAssembly::new(Standard::H265) }
     }
 }
 

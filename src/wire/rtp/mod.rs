@@ -29,7 +29,7 @@ pub use klv::{KlvDepacketizer, packetize as packetize_klv};
 pub use latm::{LatmDepacketizer, MuxConfig};
 pub use mp2t::packets as transport_packets;
 pub use mpeg_audio::{MpegAudioDepacketizer, packetize as packetize_mpeg_audio};
-pub use packets::{Line, PACKET_LEAST, PACKET_MOST, PREFIX, Packets};
+pub use packets::{Line, PACKET_LEAST, PACKET_MOST, PREFIX, Packets, framed};
 pub use plain::{PlainDepacketizer, packetize_opus, packetize_samples};
 pub use reception::Reception;
 pub use reorder::{Counters, InOrder, Reorder};

@@ -5,11 +5,12 @@ use memchr::memmem;
 
 use super::header::Header;
 use super::unit::{Assembly, Losses, Unit};
+use crate::wire::h26x::{Kind, Standard, annex_b};
 
 /// What an access unit is put together from, for both codecs.
 #[derive(Debug)]
 pub(super) struct NalAssembly {
-    syntax: Syntax,
+    standard: Standard,
     unit: Assembly,
     /// Where the length of the NAL unit that is being written stands; none while no fragment is open.
     open: Option<usize>,
@@ -19,32 +20,9 @@ pub(super) struct NalAssembly {
     beheaded: bool,
 }
 
-/// Where the codecs differ.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Syntax {
-    /// Length of a NAL unit's header.
-    pub(super) header: usize,
-    pub(super) kind: fn(&[u8]) -> Kind,
-}
-
-/// What a NAL unit is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Coded slices.
-    Slice,
-    /// Stands at the front of an access unit: parameter sets.
-    Front,
-    /// Anything else that is kept.
-    Other,
-    /// Access unit delimiters: left out, but they begin an access unit.
-    Delimiter,
-    /// Filler: left out.
-    Filler,
-}
-
 impl NalAssembly {
-    pub(super) fn new(syntax: Syntax) -> Self {
-        Self { syntax, unit: Assembly::default(), open: None, coded: false, beheaded: false }
+    pub(super) fn new(standard: Standard) -> Self {
+        Self { standard, unit: Assembly::default(), open: None, coded: false, beheaded: false }
     }
 
     /// A packet is next; answers the access unit that ended without a marker.
@@ -77,7 +55,7 @@ impl NalAssembly {
     pub(super) fn begin(&mut self, front: &[u8]) {
         self.drop_open();
         self.open = Some(self.unit.bytes.len());
-        self.coded |= (self.syntax.kind)(front) == Kind::Slice;
+        self.coded |= is_slice(self.kind(front));
         self.unit.extend(&[0; 4]);
         self.unit.extend(front);
     }
@@ -88,7 +66,7 @@ impl NalAssembly {
             self.unit.extend(piece);
         } else {
             self.unit.damaged = true;
-            self.coded |= (self.syntax.kind)(front) == Kind::Slice;
+            self.coded |= is_slice(self.kind(front));
         }
         self.open.is_some()
     }
@@ -100,10 +78,17 @@ impl NalAssembly {
             // It did not fit: the whole access unit will go.
             return;
         }
-        let nal = &self.unit.bytes[at + 4..];
-        if memmem::find(nal, START_CODE).is_some() {
-            let bytes = self.unit.bytes.split_off(at);
-            return self.split_annex_b(&bytes[4..]);
+        if memmem::find(&self.unit.bytes[at + 4..], &START_CODE[1..]).is_some() {
+            // Some cameras put whole byte streams (annex B) into what should be one NAL unit.
+            let mut stream = self.unit.bytes.split_off(at);
+            stream[..4].copy_from_slice(START_CODE);
+            for nal in annex_b(&stream) {
+                let at = self.unit.bytes.len();
+                self.unit.extend(&[0; 4]);
+                self.unit.extend(nal);
+                self.settle(at);
+            }
+            return;
         }
         self.settle(at);
     }
@@ -146,37 +131,22 @@ impl NalAssembly {
         }
     }
 
-    /// Some cameras put whole byte streams (ITU-T H.264, annex B) into what should be one NAL unit.
-    fn split_annex_b(&mut self, stream: &[u8]) {
-        let mut start = 0;
-        let ends = memmem::find_iter(stream, START_CODE).chain(std::iter::once(stream.len()));
-        for end in ends {
-            let mut nal = stream.get(start..end).unwrap_or_default();
-            // zero_byte and trailing_zero_8bits: a NAL unit never ends in zero.
-            while let [front @ .., 0] = nal {
-                nal = front;
-            }
-            start = end + START_CODE.len();
-            if !nal.is_empty() {
-                let at = self.unit.bytes.len();
-                self.unit.extend(&[0; 4]);
-                self.unit.extend(nal);
-                self.settle(at);
-            }
-        }
+    fn kind(&self, nal: &[u8]) -> Kind {
+        nal.first().map_or(Kind::Other, |first| self.standard.kind(*first))
     }
 
     /// Writes the length of the NAL unit behind `at`, or takes it out.
     fn settle(&mut self, at: usize) {
+        let standard = self.standard;
         let Some((place, nal)) = self.unit.bytes.get_mut(at..).and_then(<[u8]>::split_first_chunk_mut::<4>)
         else {
             return;
         };
-        if nal.len() < self.syntax.header {
+        if nal.len() < standard.header_len() {
             self.unit.bytes.truncate(at);
             return;
         }
-        let kind = (self.syntax.kind)(nal);
+        let kind = nal.first().map_or(Kind::Other, |first| standard.kind(*first));
         // At most UNIT_MOST bytes.
         *place = (nal.len() as u32).to_be_bytes();
         if matches!(kind, Kind::Delimiter | Kind::Filler) {
@@ -184,10 +154,14 @@ impl NalAssembly {
         }
         if std::mem::take(&mut self.beheaded) {
             // What begins like an access unit lost nothing of its own.
-            self.unit.damaged = !matches!(kind, Kind::Delimiter | Kind::Front);
+            self.unit.damaged = !matches!(kind, Kind::Delimiter | Kind::Vps | Kind::Sps | Kind::Pps);
         }
-        self.coded |= kind == Kind::Slice;
+        self.coded |= is_slice(kind);
     }
 }
 
-const START_CODE: &[u8] = &[0, 0, 1];
+fn is_slice(kind: Kind) -> bool {
+    matches!(kind, Kind::Slice | Kind::KeySlice)
+}
+
+const START_CODE: &[u8] = &[0, 0, 0, 1];

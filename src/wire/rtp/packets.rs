@@ -133,6 +133,16 @@ impl Line {
     }
 }
 
+/// The packets in interleaved frames, each with its channel; ends at what is none.
+pub fn framed(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[dollar, channel, l0, l1], behind) = bytes.split_first_chunk::<PREFIX>()?;
+        let (packet, rest) = behind.split_at_checked(u16::from_be_bytes([l0, l1]).into())?;
+        bytes = rest;
+        (dollar == b'$').then_some((channel, packet))
+    })
+}
+
 /// Length of the prefix of an interleaved frame: `$`, channel, length (RFC 2326, 10.12).
 pub const PREFIX: usize = 4;
 
@@ -155,6 +165,9 @@ mod tests {
         line.packet(&mut packets, 90, false, &[b"ab", b"c"]);
         line.packet(&mut packets, 90, true, &[b""]);
         assert_eq!(packets.framed()[..4], [b'$', 2, 0, 15]);
+        assert!(framed(packets.framed()).eq(packets.iter().map(|packet| (2, packet))));
+        assert_eq!(framed(b"$\x00\x00\x01a$\x01\x00\x02b").collect::<Vec<_>>(), [(0, &b"a"[..])]);
+        assert_eq!(framed(b"x\x00\x00\x00").count(), 0);
         let parsed: Vec<_> = packets.iter().map(|packet| parse(packet).unwrap()).collect();
         assert_eq!((parsed[0].1, parsed[0].0.sequence, parsed[0].0.marker), (&b"abc"[..], 65_535, false));
         assert_eq!((parsed[1].1, parsed[1].0.sequence, parsed[1].0.marker), (&b""[..], 0, true));
