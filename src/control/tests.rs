@@ -259,7 +259,7 @@ async fn outputs_live_through_the_contract() {
         "stats": {
             "datagrams": 0, "packets": 0, "bytes": 0, "bitrate_bps": 0, "send_errors": 0, "skipped": 0, "skips": 0, "flow": null,
             "icmp_errors": 0, "last_sent_ms": 0, "last_sent": null, "acknowledged": 0, "last_icmp_ms": 0,
-            "packets_per_datagram": 0, "srt": null, "links": [], "sessions": 0,
+            "packets_per_datagram": 0, "srt": null, "tak": null, "links": [], "sessions": 0,
         },
     });
     assert_eq!((status, &made), (201, &expected));

@@ -714,7 +714,7 @@ mod tests {
         let draft = OutputDraft {
             name: String::new(),
             url: "udp://h".into(),
-            protocol: Some("cot_udp".into()),
+            protocol: Some("tak".into()),
             auto_reconnect: None,
             reconnect_delay: Some(301),
             max_reconnect_attempts: Some(-1),
@@ -722,7 +722,7 @@ mod tests {
         let wrong = [
             ("name", "string_too_short"),
             ("url", "value_error"),
-            ("protocol", "value_error"),
+            ("protocol", "enum"),
             ("reconnect_delay", "less_than_equal"),
             ("max_reconnect_attempts", "greater_than_equal"),
         ];

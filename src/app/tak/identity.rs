@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn the_public_url_is_that_of_an_output_that_serves() {
         let public = Public { host: Some("cam.example".into()), ..Public::default() };
-        let srt = "srt://u%40:p%3Aw@:8890?streamid=eye 1&passphrase=correct%20horse";
+        let srt = "srt://u%40:p%3Aw@:8890?streamid=eye-1&passphrase=correct%20horse";
         let rtsp = "rtsp://joe:s%2Fcret@:8554/eye%201";
         let both = ["udp://10.0.0.1:5000", srt, rtsp];
         assert_eq!(url(&both, CotVideo::Any, &public).as_deref(), Some("rtsp://cam.example:8554/eye%201"));
         assert_eq!(
             url(&both, CotVideo::Srt, &public).as_deref(),
-            Some("srt://cam.example:8890?mode=caller&streamid=read:eye%201")
+            Some("srt://cam.example:8890?mode=caller&streamid=read:eye-1")
         );
         assert_eq!(url(&both, CotVideo::Nothing, &public), None);
         assert_eq!(url(&both, CotVideo::Any, &Public::default()), None);
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(
             url(&both, CotVideo::Srt, &told).as_deref(),
             Some(
-                "srt://[2001:db8::1]:9000?mode=caller&streamid=read:eye%201:u%40:p:w&passphrase=correct%20horse"
+                "srt://[2001:db8::1]:9000?mode=caller&streamid=read:eye-1:u%40:p:w&passphrase=correct%20horse"
             )
         );
         assert_eq!(

@@ -129,12 +129,8 @@ impl Registry {
         loop {
             tokio::select! {
                 answer = &mut answer => return answer,
-                ended = &mut connection, if alive => {
-                    alive = false;
-                    if let Err(error) = ended {
-                        return Err(words(&error));
-                    }
-                }
+                // The answer may have come before the end, which servers do not always announce: it knows.
+                _ = &mut connection, if alive => alive = false,
             }
         }
     }

@@ -174,11 +174,11 @@ fn authority<'a>(
     let place =
         before.strip_prefix("//").ok_or_else(|| bad(format!("two slashes follow the scheme: {form}")))?;
     let place = place.strip_suffix('/').unwrap_or(place);
+    let (userinfo, place) = place.rsplit_once('@').map_or((None, place), |(user, place)| (Some(user), place));
     let has_port = match place.rfind(']') {
         Some(end) => place.get(end..).unwrap_or_default().contains(':'),
         None => place.contains(':'),
     };
-    let (userinfo, _) = place.rsplit_once('@').map_or((None, place), |(user, place)| (Some(user), place));
     let whole = if has_port { format!("//{place}") } else { format!("//{place}:{default}") };
     let (Authority { host, port, .. }, _) = split_authority(&whole, form)?;
     Ok((Authority { userinfo: userinfo.filter(|user| !user.is_empty()), host, port }, query))
