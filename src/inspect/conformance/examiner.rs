@@ -88,7 +88,11 @@ impl Examiner {
                     crate::wire::ts::metadata::Carriage::Cells => "synchronous",
                 }),
                 packets: lane.packets,
-                packets_per_second: if seconds > 0.0 { lane.packets as f64 / seconds } else { 0.0 },
+                packets_per_second: if seconds > 0.0 {
+                    (lane.packets as f64 / seconds * 1e3).round() / 1e3
+                } else {
+                    0.0
+                },
                 version: lane.version,
                 pictures: pictures.0,
                 pictures_with_time: pictures.1,

@@ -372,3 +372,66 @@ const BLIND: u64 = 200_000_000;
 const STANDSTILL: u64 = 100_000_000;
 /// How often PIDs are looked at: 0.25 s.
 const LOOK: u64 = PCR_HZ / 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pts_may_lie_seven_tenths_of_a_second_apart_either_way_and_anywhere_across_a_jump() {
+        let (mut watch, mut pid) = (Watch::default(), PidWatch::new(true));
+        let mut count = |pts: u64, jump: bool| {
+            if jump {
+                watch.jumped(false);
+            }
+            watch.pts(0x101, &mut pid, pts & PTS_MASK);
+            watch.vitals.tally(Vital::Pts).count
+        };
+        assert_eq!(count(PTS_MASK - 9, false), 0);
+        assert_eq!((count(62_990, false), count(10, false), count(63_011, false)), (0, 0, 1));
+        assert_eq!((count(900_000, true), count(903_600, false)), (1, 1));
+        assert_eq!(count(3_600, false), 2);
+    }
+
+    #[test]
+    fn datagrams_without_a_clock_are_told_once_and_a_stream_that_stands_still_is_not() {
+        let mut watch = Watch::default();
+        let mut arrival = 1;
+        for _ in 0..50 {
+            arrival += 20_000_000;
+            if watch.datagram(arrival) {
+                watch.clock_silent(0x101);
+            }
+        }
+        let tally = watch.vitals.tally(Vital::PcrRepetition);
+        assert_eq!(tally.count, 1);
+        assert!(
+            matches!(tally.last.map(|last| last.slip), Some(Slip::Late(ticks)) if ticks > 20_000_000),
+            "{tally:?}"
+        );
+        // the PCR that ends it is late, and was told of
+        watch.late(0x101, 27_000_000, true);
+        assert_eq!(watch.vitals.tally(Vital::PcrRepetition).count, 1);
+        let before = watch.vitals.clock;
+        for _ in 0..50 {
+            arrival += 500_000_000;
+            assert!(!watch.datagram(arrival));
+        }
+        assert_eq!(watch.vitals.clock, before);
+    }
+
+    #[test]
+    fn a_line_is_told_from_a_rate_that_varies() {
+        let mut points = [(0, 0); LINE];
+        for (at, point) in (0..).zip(&mut points) {
+            *point = (at * 1000, at * 54_000);
+        }
+        assert_eq!(line_faults(&points).map(|faults| faults.iter().flatten().count()), Some(0));
+        points[7].1 += 27;
+        points[20].1 -= 30;
+        let faults = line_faults(&points).expect("a line");
+        assert_eq!(faults.iter().flatten().count(), 2, "{faults:?}");
+        points[9].0 += 500;
+        assert_eq!(line_faults(&points), None);
+    }
+}
