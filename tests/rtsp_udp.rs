@@ -240,6 +240,9 @@ fn a_reader_is_sent_what_it_asks_for_at_its_own_host_only() {
         assert!(answer.starts_with("RTSP/1.0 200"), "{answer}");
     }
     assert_eq!(open(), before);
+    let (_sound, sound) = socket();
+    let answer = client.set_up(1, &format!("RTP/AVP;unicast;client_port={sound}-{control}"));
+    assert!(answer.starts_with("RTSP/1.0 200"), "{answer}");
     let answer = client.ask("PLAY", "", "");
     assert!(answer.contains("RTP-Info:"), "{answer}");
     let first: u16 = answer
@@ -254,7 +257,8 @@ fn a_reader_is_sent_what_it_asks_for_at_its_own_host_only() {
     // A question that is refused in mid-play harms nothing.
     assert!(client.set_up(0, "RTP/AVP;unicast;client_port=5000-5001").starts_with("RTSP/1.0 455"));
     let got = heard(&rtp, Duration::from_secs(3));
-    assert_eq!(got.first(), Some(&first));
+    // Where it was told, or a random access point later, if that came between.
+    assert!(got.first().is_some_and(|got| got.wrapping_sub(first) < 200), "{first} {got:?}");
     assert!(got.len() > 60 && got.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{got:?}");
     let mut report = [0; 2048];
     let count = rtcp.recv(&mut report).expect("a sender report");

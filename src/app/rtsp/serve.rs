@@ -225,8 +225,9 @@ impl Visit {
                     self.server.refuse(Status::INVALID_STATE, clock::now());
                     return Ok(None);
                 };
-                // A group goes on where it is, whoever comes.
-                let lane = read.lane.as_ref().filter(|_| !self.grouped);
+                // A group goes on where it is, whoever comes; and who leaves tracks out has a lane with other numbers.
+                let all = whole(read);
+                let lane = read.lane.as_ref().filter(|_| !self.grouped && self.tracks & all == all);
                 let start = lane.map(|lane| positions(lane)).unwrap_or_default();
                 let start = start.into_iter().filter(|(track, ..)| self.tracks >> (track & 31) & 1 == 1);
                 return Ok(Some(Turn::Play(start.collect())));
@@ -288,15 +289,7 @@ impl Visit {
         self.server.play(start);
         let mut greeting = Vec::new();
         self.server.take_output(&mut greeting);
-        let described = match read.payload {
-            Payload::Tracks => describe(&read.tracks.borrow()).0,
-            Payload::Transport => describe_transport(),
-        };
-        let whole = described.media.iter().fold(0u32, |all, media| {
-            let number =
-                media.control.as_deref().and_then(|control| control.strip_prefix("trackID=")?.parse().ok());
-            all | number.map_or(0, |number: u32| 1 << (number & 31))
-        });
+        let whole = whole(&read);
         // Whoever reads everything shares one lane, and a group is sent everything.
         let tracks = if self.grouped || self.tracks & whole == whole { u32::MAX } else { self.tracks };
         let mut shard = self.berth.map(|berth| berth.shard);
@@ -488,6 +481,19 @@ impl Visit {
     async fn receive(&mut self) -> Done {
         receive(&mut self.socket, &mut self.server, &mut self.buffer).await
     }
+}
+
+/// The tracks that an output has, one bit each.
+fn whole(read: &Read) -> u32 {
+    let described = match read.payload {
+        Payload::Tracks => describe(&read.tracks.borrow()).0,
+        Payload::Transport => describe_transport(),
+    };
+    described.media.iter().fold(0u32, |all, media| {
+        let control = media.control.as_deref();
+        let number: Option<u32> = control.and_then(|control| control.strip_prefix("trackID=")?.parse().ok());
+        all | number.map_or(0, |number| 1u32 << (number & 31))
+    })
 }
 
 /// Waits for bytes, or for the time that the peer has.
