@@ -95,6 +95,8 @@ pub(crate) fn run(setup: &Setup, requests: Requests) -> Result<()> {
 
 fn play(made: &Loop, batches: &[Batch], outs: &Mutex<Vec<Out>>) -> Result<()> {
     sys::sleep_precisely();
+    // Without a delay all groups send at the same moments.
+    let turns = if batches.iter().any(|batch| batch.slot > 0) { SLOTS } else { 1 };
     // It goes on where it was: numbers that jump back a little would be packets that come twice.
     let mut next = 0;
     loop {
@@ -113,7 +115,7 @@ fn play(made: &Loop, batches: &[Batch], outs: &Mutex<Vec<Out>>) -> Result<()> {
             }
             let bytes = &made.bytes[batch.start..batch.end];
             let mut sent = 0;
-            for group in outs.chunks_mut(GROUP).skip(batch.slot).step_by(SLOTS) {
+            for group in outs.chunks_mut(GROUP).skip(batch.slot).step_by(turns) {
                 for out in group {
                     out.send(bytes)?;
                     sent += 1;
