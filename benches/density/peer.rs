@@ -191,4 +191,4 @@ fn gst_arguments(outputs: &[SocketAddrV4]) -> Vec<String> {
 /// Fifty probing processes at once would starve each other.
 const BETWEEN_STARTS: Duration = Duration::from_millis(60);
 /// In which ffmpeg has found out what it reads, and publishes it.
-const FEEDER_TIME: Duration = Duration::from_secs(4);
+const FEEDER_TIME: Duration = Duration::from_secs(8);

@@ -95,33 +95,35 @@ pub(crate) fn run(setup: &Setup, requests: Requests) -> Result<()> {
 
 fn play(made: &Loop, batches: &[Batch], outs: &Mutex<Vec<Out>>) -> Result<()> {
     sys::sleep_precisely();
+    // Without a delay all groups send at the same moments.
+    let turns = if batches.iter().any(|batch| batch.slot > 0) { SLOTS } else { 1 };
+    // It goes on where it was: numbers that jump back a little would be packets that come twice.
+    let mut next = 0;
     loop {
         if !reference::is_running() {
             thread::sleep(Duration::from_millis(1));
             continue;
         }
         let mut outs = outs.lock();
-        let (begun, mut rounds) = (sys::now(), 0);
-        'running: loop {
-            for batch in batches {
-                let due = begun + rounds * made.length + batch.at;
-                let now = sys::now();
-                if due > now {
-                    thread::sleep(Duration::from_nanos(due - now));
-                }
-                if !reference::is_running() {
-                    break 'running;
-                }
-                let bytes = &made.bytes[batch.start..batch.end];
-                let mut sent = 0;
-                for group in outs.chunks_mut(GROUP).skip(batch.slot).step_by(SLOTS) {
-                    for out in group {
-                        sent += u64::from(out.send(bytes)?);
-                    }
-                }
-                reference::count(sent * batch.datagrams);
+        let (begun, skipped, mut rounds) = (sys::now(), batches[next].at, 0);
+        while reference::is_running() {
+            let batch = &batches[next];
+            let due = begun + rounds * made.length + batch.at - skipped;
+            let now = sys::now();
+            if due > now {
+                thread::sleep(Duration::from_nanos(due - now));
             }
-            rounds += 1;
+            let bytes = &made.bytes[batch.start..batch.end];
+            let mut sent = 0;
+            for group in outs.chunks_mut(GROUP).skip(batch.slot).step_by(turns) {
+                for out in group {
+                    out.send(bytes)?;
+                    sent += 1;
+                }
+            }
+            reference::count(sent * batch.datagrams);
+            next = (next + 1) % batches.len();
+            rounds += u64::from(next == 0);
         }
     }
 }
@@ -133,8 +135,8 @@ impl Out {
         Ok(Self { socket, rest: Vec::new() })
     }
 
-    /// One send, as long as the socket is not full. Whether the receiver has kept up.
-    fn send(&mut self, bytes: &[u8]) -> Result<bool> {
+    /// One send, as long as the socket is not full.
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
         if !self.rest.is_empty() {
             let written = Self::write(&self.socket, &self.rest)?;
             self.rest.drain(..written);
@@ -143,12 +145,12 @@ impl Out {
                     return Err("a receiver of the floor takes nothing".into());
                 }
                 self.rest.extend_from_slice(bytes);
-                return Ok(true);
+                return Ok(());
             }
         }
         let written = Self::write(&self.socket, bytes)?;
         self.rest.extend_from_slice(&bytes[written..]);
-        Ok(true)
+        Ok(())
     }
 
     fn write(mut socket: &TcpStream, bytes: &[u8]) -> Result<usize> {
