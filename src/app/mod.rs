@@ -9,6 +9,7 @@ mod rtmp;
 mod rtsp;
 mod servers;
 mod sessions;
+mod shards;
 mod socket;
 mod streams;
 mod tak;
@@ -42,7 +43,7 @@ pub use director::Defaults;
 pub use ear::{Ear, listen};
 use outlets::Outlets;
 use servers::{Marks, Servers};
-pub(crate) use streams::Shards;
+pub(crate) use shards::Shards;
 
 /// A running engine. Dropping it stops the data threads at once; [`App::stop`] drains first.
 pub struct App {

@@ -312,8 +312,8 @@ async fn clients_are_limited_and_hear_of_the_end() {
     let (streams, metadata) = (Streams::default(), Metadata::default());
     let mut all: Vec<Client> = (0..stream::CLIENTS).map(|_| client(&streams, &metadata, "")).collect();
     assert!(streams.join(1, &metadata, Choice::default()).is_none());
-    let mut last = all.pop().unwrap();
-    assert!(streams.join(1, &metadata, Choice::default()).is_some());
+    drop(all.pop());
+    let mut last = streams.join(1, &metadata, Choice::default()).expect("the room of who left");
     metadata.close();
     assert_eq!(last.next().await, Next::Gone("the input is gone"));
     let other = Metadata::default();
