@@ -40,10 +40,10 @@ fn near(value: &Value, expected: f64) -> bool {
 
 #[test]
 fn an_input_tells_what_the_klv_in_it_says() {
-    let engine = Engine::start();
     for (name, carriage, stream_type) in
         [("h264_async.ts", "asynchronous", 6), ("h265_sync.ts", "synchronous", 0x15)]
     {
+        let engine = Engine::start();
         let (input, to) = serve(&engine);
         let path = format!("/api/inputs/{input}");
         let (status, said) = engine.call("GET", &format!("{path}/klv"), None);
