@@ -94,7 +94,7 @@ fn erase(stream: &mut [u8], pid: u16, mut goes: impl FnMut(usize, &[u8; PACKET])
         }
         let next = match count {
             None => view(packet).continuity(),
-            Some(count) => count + u8::from(view(packet).has_payload()) & 0x0f,
+            Some(count) => (count + u8::from(view(packet).has_payload())) & 0x0f,
         };
         set_continuity(packet, next);
         count = Some(next);
@@ -299,7 +299,7 @@ fn what_tables_name_must_come_and_nothing_else() {
     let mut count = 0;
     for packet in packets(&mut damaged).iter_mut().filter(|packet| view(packet).pid() == 0x1fff) {
         packet[1..4].copy_from_slice(&[0x03, 0x00, 0x10 | count]);
-        count = count + 1 & 0x0f;
+        count = (count + 1) & 0x0f;
     }
     let found = expect(&damaged, &[("tr101290.unreferenced_pid", 1)]);
     assert_eq!(found.state, Verdict::Ok, "priority 3 only informs");
@@ -308,7 +308,7 @@ fn what_tables_name_must_come_and_nothing_else() {
     let mut count = 0;
     for packet in packets(&mut damaged).iter_mut().filter(|packet| view(packet).pid() == 0x1fff) {
         packet[1..4].copy_from_slice(&[0x03, 0x00, 0xd0 | count]);
-        count = count + 1 & 0x0f;
+        count = (count + 1) & 0x0f;
     }
     expect(&damaged, &[("tr101290.cat_error", 1), ("tr101290.unreferenced_pid", 1)]);
 }
