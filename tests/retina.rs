@@ -1,5 +1,4 @@
 //! RTSP against retina, a client in Rust that shares nothing with ours: over TCP, with a password, and beside sound.
-#![expect(clippy::disallowed_methods, reason = "the test waits in real time")]
 
 mod support;
 
