@@ -316,6 +316,7 @@ async fn clients_are_limited_and_hear_of_the_end() {
     let mut last = streams.join(1, &metadata, Choice::default()).expect("the room of who left");
     metadata.close();
     assert_eq!(last.next().await, Next::Gone("the input is gone"));
+    drop(all);
     let other = Metadata::default();
     let mut late = client(&streams, &other, "");
     streams.close();
