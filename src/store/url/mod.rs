@@ -25,7 +25,7 @@ use super::spec::{
     Container, FileInput, FileOutput, InputUrl, OutputUrl, Pace, Protocol, RtpInput, UdpInput, UdpOutput,
 };
 use super::srt::SrtEnd;
-use super::tak::CotEnd;
+use super::tak::{CotEnd, DatagramWay};
 
 impl InputUrl {
     /// Reads the url of an input. The error names the option, its range, and what is known instead.
@@ -144,18 +144,31 @@ fn udp_output(rest: &str) -> Result<UdpOutput, FieldError> {
     if host.is_empty() || literal(&host).is_some_and(|ip| ip.is_unspecified()) {
         return Err(bad("an output needs an address or a name to send to: udp://HOST:PORT"));
     }
+    let DatagramWay { host, port, ttl, interface, dscp, source_port } = datagram_way(host, port, &options)?;
+    Ok(UdpOutput {
+        host,
+        port,
+        ttl,
+        interface,
+        dscp,
+        source_port,
+        delay: options.delay()?,
+        pace: options.choice("pace", &[("batch", Pace::Batch), ("pcr", Pace::Pcr)])?.unwrap_or_default(),
+        transform: options.transform()?,
+    })
+}
+
+/// Where datagrams go, by what the options of a socket say.
+fn datagram_way(host: String, port: u16, options: &Options) -> Result<DatagramWay, FieldError> {
     let interface = options.interface()?;
     check_scope(&host, interface.as_deref())?;
-    Ok(UdpOutput {
+    Ok(DatagramWay {
         host,
         port,
         ttl: options.number("ttl", 1..=255)?.map(|n| n as u8),
         interface,
         dscp: options.number("dscp", 0..=63)?.map(|n| n as u8),
         source_port: options.number("source_port", 1..=65_535)?.map(|n| n as u16),
-        delay: options.delay()?,
-        pace: options.choice("pace", &[("batch", Pace::Batch), ("pcr", Pace::Pcr)])?.unwrap_or_default(),
-        transform: options.transform()?,
     })
 }
 

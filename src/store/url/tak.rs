@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Authority, check_scope, literal, split_authority, split_query};
+use super::datagram_way;
 use super::options::{Options, bad, pid};
 use super::tls::{TLS, trust};
 use crate::store::refusal::FieldError;
@@ -152,16 +153,7 @@ fn way(host: String, port: u16, options: &Options) -> Result<DatagramWay, FieldE
     if literal(&host).is_some_and(|ip| ip.is_unspecified()) {
         return Err(bad("an address or name to send to is expected"));
     }
-    let interface = options.interface()?;
-    check_scope(&host, interface.as_deref())?;
-    Ok(DatagramWay {
-        host,
-        port,
-        ttl: options.number("ttl", 1..=255)?.map(|n| n as u8),
-        interface,
-        dscp: options.number("dscp", 0..=63)?.map(|n| n as u8),
-        source_port: options.number("source_port", 1..=65_535)?.map(|n| n as u16),
-    })
+    datagram_way(host, port, options)
 }
 
 /// Host and port, each of which may be missing.
