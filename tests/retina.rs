@@ -9,7 +9,7 @@ use retina::client::{
     Credentials, InitialTimestampPolicy, PlayOptions, Session, SessionOptions, SetupOptions, Transport,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
-use support::{Engine, assert_run, clip, free_port, pictures, require, sounds};
+use support::{Engine, assert_run, clip, looping, pictures, require, serve_rtsp, sounds};
 
 /// What retina made of a stream.
 #[derive(Default)]
@@ -73,12 +73,8 @@ fn units(mut frame: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn serving(engine: &Engine, userinfo: &str) -> String {
-    std::fs::copy(clip(), engine.media().join("clip.ts")).expect("a clip");
-    let input = engine.add_input("clip", "file:clip.ts?loop=true");
-    let port = free_port();
-    let output = engine.add_output(input, "out", &format!("rtsp://{userinfo}:{port}/live/cam"));
-    engine.wait(&output, "a port to listen on", |output| output["state"] != "Connecting");
-    format!("rtsp://127.0.0.1:{port}/live/cam")
+    let (_, url) = serve_rtsp(engine, looping(engine), userinfo, "");
+    url.replace(userinfo, "")
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -6,14 +6,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use support::{
-    Engine, Nginx, Peer, assert_run, clip, complaints, free_port, pictures, require, sounds, wait_for,
+    Engine, Nginx, Peer, assert_run, clip, complaints, free_port, looping, pictures, require, sounds,
+    wait_for,
 };
-
-/// An engine that loops the clip, and its input.
-fn looping(engine: &Engine) -> u64 {
-    std::fs::copy(clip(), engine.media().join("clip.ts")).expect("a clip");
-    engine.add_input("clip", "file:clip.ts?loop=true")
-}
 
 /// ffmpeg that publishes the clip once, in real time.
 fn publisher(url: &str) -> Command {

@@ -7,22 +7,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::{
     Engine, GstServer, Peer, assert_run, clip, complaints, ffmpeg_publishes, ffmpeg_reads, free_port,
-    pictures, require, sounds, wait_for,
+    klv_lengths, looping, pictures, relayed, require, serve_rtsp, sounds, trimmed, wait_for,
 };
-
-/// An engine that loops the clip, and its input.
-fn looping(engine: &Engine) -> u64 {
-    std::fs::copy(clip(), engine.media().join("clip.ts")).expect("a clip");
-    engine.add_input("clip", "file:clip.ts?loop=true")
-}
 
 /// An engine that serves the looping clip, the output's path, and its url.
 fn serving(engine: &Engine, userinfo: &str) -> (String, String) {
-    let input = looping(engine);
-    let port = free_port();
-    let output = engine.add_output(input, "out", &format!("rtsp://{userinfo}:{port}/live/cam"));
-    engine.wait(&output, "a port to listen on", |output| output["state"] != "Connecting");
-    (output, format!("rtsp://{userinfo}127.0.0.1:{port}/live/cam"))
+    serve_rtsp(engine, looping(engine), userinfo, "")
 }
 
 #[test]
@@ -77,12 +67,6 @@ fn gstreamer_reads_pictures_and_sound() {
     assert_run("sounds", &trimmed(sounds(&audio)), &sounds(&clip()), 3 * 45);
 }
 
-/// Without what was being written when the peer was stopped.
-fn trimmed(mut units: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    units.truncate(units.len().saturating_sub(2));
-    units
-}
-
 #[test]
 fn a_stream_is_pushed_to_gstreamer_whole() {
     require!("ffmpeg");
@@ -110,18 +94,6 @@ fn a_push_proves_its_password_and_names_a_wrong_one() {
     let failed = engine.wait_state(&wrong, "Failed");
     assert!(failed.to_string().contains("refuses user and password"), "{failed:#}");
     assert!(!engine.log().contains("Zebra") && !failed.to_string().contains("Zebra"));
-}
-
-/// An input of this url is relayed to a file by way of a transport stream; that file.
-fn relayed(engine: &Engine, url: &str, bytes: u64) -> std::path::PathBuf {
-    let input = engine.add_input("in", url);
-    let output = engine.add_output(input, "file", "file:relayed.ts");
-    engine.wait_state(&format!("/api/inputs/{input}"), "Live");
-    let file = engine.media().join("relayed.ts");
-    wait_for("the relay to write", || std::fs::metadata(&file).is_ok_and(|f| f.len() > bytes).then_some(()));
-    engine.order(&output, "stop");
-    engine.wait_state(&output, "Idle");
-    file
 }
 
 #[test]
@@ -167,18 +139,7 @@ fn klv_units_longer_than_a_packet_come_through() {
     let Some(server) = GstServer::start(false) else { return };
     let engine = Engine::start();
     let file = relayed(&engine, &server.url("klv"), 600_000);
-    let data = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(&file)
-        .args(["-map", "0:d:0", "-c", "copy", "-f", "data", "-"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("ffmpeg")
-        .stdout;
-    let label = b"\x06\x0e\x2b\x34\x02\x0b";
-    let starts: Vec<usize> =
-        data.windows(6).enumerate().filter(|(_, window)| window == label).map(|(at, _)| at).collect();
-    let lengths: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let lengths = klv_lengths(&file);
     assert!(lengths.len() >= 10, "{lengths:?}");
     // 4 + 40 bytes behind 17, or 4 + 4000 behind 19; five more where a synchronous cell stands between
     assert!(

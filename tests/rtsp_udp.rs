@@ -10,28 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{
-    Engine, GstServer, Peer, assert_run, clip, complaints, ffmpeg_reads, free_port, pictures, require,
-    sounds, wait_for,
+    Engine, GstServer, Peer, assert_run, clip, complaints, ffmpeg_reads, free_port, klv_lengths, looping,
+    pictures, relayed, require, serve_rtsp, sounds, trimmed, wait_for,
 };
 
 /// An engine that serves the looping clip, the output's path, and its url.
 fn serving(engine: &Engine, rest: &str) -> (String, String) {
-    std::fs::copy(clip(), engine.media().join("clip.ts")).expect("a clip");
-    let input = engine.add_input("clip", "file:clip.ts?loop=true");
-    serving_input(engine, input, rest)
-}
-
-fn serving_input(engine: &Engine, input: u64, rest: &str) -> (String, String) {
-    let port = free_port();
-    let output = engine.add_output(input, "out", &format!("rtsp://:{port}/live/cam{rest}"));
-    engine.wait(&output, "a port to listen on", |output| output["state"] != "Connecting");
-    (output, format!("rtsp://127.0.0.1:{port}/live/cam"))
-}
-
-/// Without what was being written when the peer was stopped.
-fn trimmed(mut units: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    units.truncate(units.len().saturating_sub(2));
-    units
+    serve_rtsp(engine, looping(engine), "", rest)
 }
 
 fn size(path: &std::path::Path) -> u64 {
@@ -77,18 +62,6 @@ fn gstreamer_reads_pictures_and_sound_in_datagrams_and_its_reports_make_the_outp
     assert_run("sounds", &trimmed(sounds(&audio)), &sounds(&clip()), 3 * 45);
 }
 
-/// What `url` gives to an input, as a transport stream.
-fn relayed(engine: &Engine, url: &str, bytes: u64) -> std::path::PathBuf {
-    let input = engine.add_input("in", url);
-    let output = engine.add_output(input, "file", "file:relayed.ts");
-    engine.wait_state(&format!("/api/inputs/{input}"), "Live");
-    let file = engine.media().join("relayed.ts");
-    wait_for("the relay to write", || (size(&file) > bytes).then_some(()));
-    engine.order(&output, "stop");
-    engine.wait_state(&output, "Idle");
-    file
-}
-
 #[test]
 fn this_engine_reads_what_it_serves_and_loses_no_unit() {
     require!("ffmpeg");
@@ -108,20 +81,9 @@ fn klv_units_longer_than_a_datagram_come_through() {
     let (near, far) = (Engine::start(), Engine::start());
     let input = near.add_input("klv", &server.url("klv"));
     near.wait_state(&format!("/api/inputs/{input}"), "Live");
-    let (_, url) = serving_input(&near, input, "");
+    let (_, url) = serve_rtsp(&near, input, "", "");
     let file = relayed(&far, &format!("{url}?transport=udp"), 500_000);
-    let data = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(&file)
-        .args(["-map", "0:d:0", "-c", "copy", "-f", "data", "-"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("ffmpeg")
-        .stdout;
-    let label = b"\x06\x0e\x2b\x34\x02\x0b";
-    let starts: Vec<usize> =
-        data.windows(6).enumerate().filter(|(_, window)| window == label).map(|(at, _)| at).collect();
-    let lengths: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let lengths = klv_lengths(&file);
     assert!(lengths.len() >= 10, "{lengths:?}");
     let long = |lengths: &[usize]| lengths.iter().filter(|length| **length > 4000).count();
     assert!(lengths.windows(5).all(|five| long(five) == 1), "{lengths:?}");
@@ -430,7 +392,7 @@ fn readers_are_sent_away_when_the_tracks_are_others() {
     };
     let first = publish(&["-c:a", "aac", "-ar", "48000"]);
     engine.wait_state(&path, "Live");
-    let (output, url) = serving_input(&engine, input, "");
+    let (output, url) = serve_rtsp(&engine, input, "", "");
     let mut over_tcp = Client::dial(&url);
     assert!(over_tcp.ask("DESCRIBE", "", "").contains("200 OK"));
     drop(over_tcp);

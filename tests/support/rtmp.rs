@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::free_port;
+use super::{Engine, free_port};
 
 /// nginx as an RTMP server that records what is published to the application `live`, killed on drop.
 pub(crate) struct Nginx {
@@ -120,6 +120,12 @@ pub(crate) fn clip() -> PathBuf {
     made.1.clone()
 }
 
+/// An input that plays the clip again and again.
+pub(crate) fn looping(engine: &Engine) -> u64 {
+    std::fs::copy(clip(), engine.media().join("clip.ts")).expect("a clip");
+    engine.add_input("clip", "file:clip.ts?loop=true")
+}
+
 /// Everything that a decoder complains about in a file.
 pub(crate) fn complaints(file: &Path) -> String {
     let decode = Command::new("ffmpeg")
@@ -161,6 +167,12 @@ pub(crate) fn sounds(file: &Path) -> Vec<Vec<u8>> {
     units
 }
 
+/// Without what was being written when the peer was stopped.
+pub(crate) fn trimmed(mut units: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    units.truncate(units.len().saturating_sub(2));
+    units
+}
+
 /// Asserts that `got` is a run of `sent`, which may be repeated, without a gap.
 pub(crate) fn assert_run(what: &str, got: &[Vec<u8>], sent: &[Vec<u8>], least: usize) {
     assert!(got.len() >= least, "{what}: {} units of {least} at least", got.len());
@@ -174,7 +186,8 @@ pub(crate) fn assert_run(what: &str, got: &[Vec<u8>], sent: &[Vec<u8>], least: u
     }
 }
 
-fn track(file: &Path, how: &[&str]) -> Vec<u8> {
+/// What ffmpeg makes of a track.
+pub(super) fn track(file: &Path, how: &[&str]) -> Vec<u8> {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-i"])
         .arg(file)

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{clip, free_port, skipped};
+use super::rtmp::track;
+use super::{Engine, clip, free_port, skipped, wait_for};
 
 /// gst-rtsp-server, which plays and records; see `rtsp_server.py`.
 pub(crate) struct GstServer {
@@ -60,6 +61,35 @@ impl Drop for GstServer {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// An output that serves an input at `/live/cam`, and its url; `userinfo` with its `@`, and what follows the path.
+pub(crate) fn serve_rtsp(engine: &Engine, input: u64, userinfo: &str, rest: &str) -> (String, String) {
+    let port = free_port();
+    let output = engine.add_output(input, "out", &format!("rtsp://{userinfo}:{port}/live/cam{rest}"));
+    engine.wait(&output, "a port to listen on", |output| output["state"] != "Connecting");
+    (output, format!("rtsp://{userinfo}127.0.0.1:{port}/live/cam"))
+}
+
+/// What `url` gives to an input, as a transport stream of so many bytes at least.
+pub(crate) fn relayed(engine: &Engine, url: &str, bytes: u64) -> PathBuf {
+    let input = engine.add_input("in", url);
+    let output = engine.add_output(input, "file", "file:relayed.ts");
+    engine.wait_state(&format!("/api/inputs/{input}"), "Live");
+    let file = engine.media().join("relayed.ts");
+    wait_for("the relay to write", || std::fs::metadata(&file).is_ok_and(|f| f.len() > bytes).then_some(()));
+    engine.order(&output, "stop");
+    engine.wait_state(&output, "Idle");
+    file
+}
+
+/// Distances between the KLV packets of a stream.
+pub(crate) fn klv_lengths(file: &Path) -> Vec<usize> {
+    let data = track(file, &["-map", "0:d:0", "-c", "copy", "-f", "data"]);
+    let label = b"\x06\x0e\x2b\x34\x02\x0b";
+    let starts: Vec<usize> =
+        data.windows(6).enumerate().filter(|(_, window)| window == label).map(|(at, _)| at).collect();
+    starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
 /// ffmpeg that reads for so many seconds into a file: pictures as an elementary stream where `sound` is false, both in
