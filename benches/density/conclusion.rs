@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::histogram::Histogram;
 use crate::measure::{Rival, Run};
-use crate::plan::{Pattern, RING_SECONDS};
+use crate::plan::{Against, Pattern, RING_SECONDS};
 use crate::report::{Outcome, Row};
 use crate::rounds::{Pair, Slice};
 use crate::sink::{Connections, Report};
@@ -89,7 +89,9 @@ impl Run<'_> {
             }
             Rival::Copier(helper) => helper.ask::<u64>(reference::REPORT)? as f64 / each,
             // Some leave the sound out.
-            Rival::Peer(_) if over_tcp => report.against.pictures as f64 / (each / PICTURE as f64),
+            Rival::Peer(_) if over_tcp && self.options.against != Some(Against::Push) => {
+                report.against.pictures as f64 / (each / PICTURE as f64)
+            }
             Rival::Peer(_) => report.against.bytes as f64 / (each * DATAGRAM as f64),
         };
         if over_tcp && share < 0.5 {

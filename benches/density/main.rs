@@ -52,7 +52,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::machine::Machine;
 use crate::network::Network;
@@ -96,37 +96,24 @@ enum Mode {
         table: bool,
     },
     /// RTMP: outputs publish
-    Rtmp {
-        #[command(flatten)]
-        options: Options,
-        #[command(flatten)]
-        tcp: Tcp,
-        /// Measure every row of the table of targets instead, with verdicts: about 15 minutes
-        #[arg(long)]
-        table: bool,
-    },
+    Rtmp(TcpArguments),
     /// RTSP over TCP: outputs record at servers
-    RtspPush {
-        #[command(flatten)]
-        options: Options,
-        #[command(flatten)]
-        tcp: Tcp,
-        /// Measure every row of the table of targets instead, with verdicts: about 10 minutes
-        #[arg(long)]
-        table: bool,
-    },
+    RtspPush(TcpArguments),
     /// RTSP over TCP: readers of one output dial in
-    RtspServe {
-        #[command(flatten)]
-        options: Options,
-        #[command(flatten)]
-        tcp: Tcp,
-        /// Measure every row of the table of targets instead, with verdicts: about 10 minutes
-        #[arg(long)]
-        table: bool,
-    },
+    RtspServe(TcpArguments),
     #[command(name = helper::ARGUMENT, hide = true)]
     Helper,
+}
+
+#[derive(Args)]
+struct TcpArguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    tcp: Tcp,
+    /// Measure every row of the table of targets instead, with verdicts: about 15 minutes
+    #[arg(long)]
+    table: bool,
 }
 
 fn main() -> ExitCode {
@@ -137,15 +124,9 @@ fn main() -> ExitCode {
         Some(Mode::Udp { table: true, .. }) => run_table(targets::cases()),
         Some(Mode::Srt { options, srt, table: false }) => run_one(&Options { srt: Some(srt), ..options }),
         Some(Mode::Srt { table: true, .. }) => run_table(targets::srt_cases()),
-        Some(Mode::Rtmp { options, tcp, table }) => {
-            run_tcp(options, tcp, Protocol::Rtmp, table.then(targets::rtmp_cases))
-        }
-        Some(Mode::RtspPush { options, tcp, table }) => {
-            run_tcp(options, tcp, Protocol::RtspPush, table.then(targets::rtsp_push_cases))
-        }
-        Some(Mode::RtspServe { options, tcp, table }) => {
-            run_tcp(options, tcp, Protocol::RtspServe, table.then(targets::rtsp_serve_cases))
-        }
+        Some(Mode::Rtmp(tcp)) => run_tcp(tcp, Protocol::Rtmp, targets::rtmp_cases),
+        Some(Mode::RtspPush(tcp)) => run_tcp(tcp, Protocol::RtspPush, targets::rtsp_push_cases),
+        Some(Mode::RtspServe(tcp)) => run_tcp(tcp, Protocol::RtspServe, targets::rtsp_serve_cases),
         None if arguments.bench => {
             let udp_and_srt = targets::cases().into_iter().chain(targets::srt_cases());
             let tcp = targets::rtmp_cases().into_iter().chain(targets::rtsp_push_cases());
@@ -163,11 +144,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_tcp(options: Options, tcp: Tcp, protocol: Protocol, table: Option<Vec<Case>>) -> Result<()> {
-    match table {
-        Some(cases) => run_table(cases),
-        None => run_one(&Options { tcp: Some(Tcp { protocol, ..tcp }), ..options }),
+fn run_tcp(arguments: TcpArguments, protocol: Protocol, cases: fn() -> Vec<Case>) -> Result<()> {
+    let TcpArguments { options, tcp, table } = arguments;
+    if table {
+        return run_table(cases());
     }
+    run_one(&Options { tcp: Some(Tcp { protocol, ..tcp }), ..options })
 }
 
 fn run_one(options: &Options) -> Result<()> {

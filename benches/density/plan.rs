@@ -74,7 +74,7 @@ pub(crate) enum Against {
     SrtTokio,
     /// SRT, RTMP and RTSP: MediaMTX, the program that MEDIAMTX_BIN names
     Mediamtx,
-    /// SRT only, serving: this engine, pushing to as many receivers
+    /// Serving SRT, or RTSP with --udp: this engine, pushing SRT or transport streams over UDP to as many receivers
     Push,
     /// RTMP and RTSP: the same bytes at the same instants, by one non-blocking send for each socket
     Send,
@@ -324,7 +324,7 @@ impl Options {
         let all = match (&self.srt, &self.tcp) {
             (Some(srt), _) => srt.entries(srt.role, ENGINE_LO, outputs, self.delay),
             (_, Some(tcp)) => tcp.entries(ENGINE_LO, outputs, self.delay),
-            _ => self.engine_entries(outputs),
+            _ => self.datagram_entries(&self.engine_outputs()[..outputs]),
         };
         let mut entries = all.into_iter();
         let inputs = self.engine_inputs();
@@ -333,11 +333,12 @@ impl Options {
         self.config(local(API), streams.collect())
     }
 
-    /// The same for an engine that is the other side: it pushes SRT, or does without TLS.
+    /// The same for an engine that is the other side: it pushes SRT or transport streams, or does without TLS.
     pub(crate) fn against_config(&self) -> Result<String> {
         let outputs = self.total_outputs();
         let entries = match (&self.srt, &self.tcp) {
             (Some(srt), _) => srt.entries(Part::Push, AGAINST_LO, outputs, self.delay),
+            (_, Some(tcp)) if tcp.udp => self.datagram_entries(&self.against_outputs()),
             (_, Some(tcp)) => tcp.plain().entries(AGAINST_LO, outputs, self.delay),
             _ => Vec::new(),
         };
@@ -362,12 +363,12 @@ impl Options {
         Ok(text)
     }
 
-    fn engine_entries(&self, outputs: usize) -> Vec<String> {
+    fn datagram_entries(&self, outputs: &[SocketAddrV4]) -> Vec<String> {
         let pace = if self.pace.is_some() { "&pace=pcr" } else { "" };
         let entry = |(place, to): (usize, &SocketAddrV4)| {
             format!("{{name: out{place}, url: \"udp://{to}?delay_ms={}{pace}\"}}", self.delay)
         };
-        self.engine_outputs().iter().enumerate().take(outputs).map(entry).collect()
+        outputs.iter().enumerate().map(entry).collect()
     }
 
     /// Bytes that the rings of all streams may take.

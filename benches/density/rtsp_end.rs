@@ -1,4 +1,4 @@
-//! The end of an RTSP connection that takes media over it: a server that records, or a reader. Bytes of the other end
+//! The end of an RTSP connection that takes media over it or beside it: a server that records, or a reader. Bytes of the other end
 //! enter, answers, requests and access units leave. Never keeps more of a unit than is looked at.
 //!
 //! Written from RFC 2326, RFC 3550, RFC 6184 and RFC 3640 alone, not from the engine's RTSP.
@@ -28,6 +28,8 @@ struct Reader {
     requests: u32,
     asked: Asked,
     said_at: u64,
+    /// Where the packets of each media shall go; none = over the connection.
+    ports: Option<[u16; 2]>,
 }
 
 #[derive(Clone, Copy)]
@@ -61,8 +63,8 @@ impl RtspEnd {
         Self { description: description.into(), medias: medias(description), ..Self::recording() }
     }
 
-    /// One that reads; the first request goes into `out`.
-    pub(crate) fn reading(url: &str, now: u64, out: &mut Vec<u8>) -> Self {
+    /// One that reads, over the connection where no ports are given; the first request goes into `out`.
+    pub(crate) fn reading(url: &str, ports: Option<[u16; 2]>, now: u64, out: &mut Vec<u8>) -> Self {
         let reader = Reader {
             url: url.into(),
             base: url.into(),
@@ -70,6 +72,7 @@ impl RtspEnd {
             requests: 0,
             asked: Asked::Describe,
             said_at: now,
+            ports,
         };
         let mut end = Self { reads: Some(reader), ..Self::recording() };
         end.ask("DESCRIBE", url, "Accept: application/sdp\r\n", out);
@@ -186,8 +189,11 @@ impl RtspEnd {
             } else {
                 format!("{base}/{}", media.control)
             };
-            let (rtp, rtcp) = (2 * next, 2 * next + 1);
-            let transport = format!("Transport: RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp}\r\n");
+            let (way, first) = match reader.ports {
+                Some(ports) => ("/UDP;unicast;client_port", *ports.get(next).ok_or("a third media")?),
+                None => ("/TCP;unicast;interleaved", 2 * next as u16),
+            };
+            let transport = format!("Transport: RTP/AVP{way}={first}-{}\r\n", first + 1);
             self.ask("SETUP", &url, &transport, out);
         } else if next > 0 {
             reader.asked = Asked::Play;
@@ -230,6 +236,16 @@ impl End for RtspEnd {
             }
         }
         Ok(())
+    }
+
+    fn take_datagram(
+        &mut self,
+        media: usize,
+        datagram: &[u8],
+        hear: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<()> {
+        let whole = self.whole;
+        self.medias.get_mut(media).map_or(Ok(()), |media| media.take(datagram, whole, hear))
     }
 
     fn keep_whole(&mut self) {

@@ -190,6 +190,11 @@ impl Group {
         Ok(Self { receivers, arrivals: Arrivals::default() })
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.receivers.is_empty()
+    }
+
     /// Takes what waits at one of them.
     pub(crate) fn receive(&mut self, index: usize, inbox: &mut Inbox, stream: &Stream) -> io::Result<()> {
         let (receiver, arrivals) = (&mut self.receivers[index], &mut self.arrivals);
@@ -278,4 +283,4 @@ const REQUEST: usize = usize::MAX;
 /// Adds up to this much to every delay that is measured, the control flow's too.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_micros(500);
 /// Three seconds of 4 Mb/s. The kernel counts about twice the payload.
-const RECEIVE_BUFFER: usize = 4 << 20;
+pub(crate) const RECEIVE_BUFFER: usize = 4 << 20;

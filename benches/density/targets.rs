@@ -150,6 +150,11 @@ pub(crate) fn rtsp_serve_cases() -> Vec<Case> {
         let options = tcp_run(Protocol::RtspServe, outputs, Some(Against::Mediamtx));
         cases.push(Case { options, targets: with_lossless(vec![ratio(4.0)]) });
     }
+    for (delay, bound) in [(10, 1.2), (20, 1.6)] {
+        let tcp = Some(Tcp { protocol: Protocol::RtspServe, tls: false, stalled: 0, udp: true });
+        let options = Options { tcp, delay, ..tcp_run(Protocol::RtspServe, 200, Some(Against::Push)) };
+        cases.push(Case { options, targets: with_lossless(vec![ratio(1.0 / bound)]) });
+    }
     cases
 }
 
@@ -175,11 +180,11 @@ fn over_tcp(protocol: Protocol) -> Vec<Case> {
             cases.push(Case { options, targets: with_lossless(vec![ratio(bound)]) });
         }
     }
-    let tls = Some(Tcp { protocol, tls: true, stalled: 0 });
+    let tls = Some(Tcp { protocol, tls: true, stalled: 0, udp: false });
     let options = Options { tcp: tls, ..run(50, Some(Against::Plain)) };
     let memory = at_most(Figure::MemoryPerOutput, 64_000.0);
     cases.push(Case { options, targets: with_lossless(vec![ratio(1.0 / 1.7), memory]) });
-    let stalled = Some(Tcp { protocol, tls: false, stalled: 10 });
+    let stalled = Some(Tcp { protocol, tls: false, stalled: 10, udp: false });
     let options = Options { tcp: stalled, shards: 2, ..run(if serves { 1000 } else { 500 }, None) };
     cases.push(Case { options, targets: with_lossless(Vec::new()) });
     cases
@@ -195,7 +200,7 @@ fn with_lossless(targets: Vec<Target>) -> Vec<Target> {
 }
 
 fn tcp_run(protocol: Protocol, outputs: usize, against: Option<Against>) -> Options {
-    let tcp = Some(Tcp { protocol, tls: false, stalled: 0 });
+    let tcp = Some(Tcp { protocol, tls: false, stalled: 0, udp: false });
     Options { sink: SinkKind::Lo, tcp, ..into_black_hole(outputs, 20, against) }
 }
 

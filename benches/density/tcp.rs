@@ -26,6 +26,9 @@ pub(crate) struct Tcp {
     /// One receiver in so many takes nothing from the beginning of the measurement on; 0 = all take
     #[arg(long, default_value_t = 0)]
     pub(crate) stalled: usize,
+    /// Readers ask for datagrams (rtsp-serve)
+    #[arg(long)]
+    pub(crate) udp: bool,
 }
 
 /// What is spoken, and who dials.
@@ -54,8 +57,14 @@ impl Tcp {
             Some(Against::Gst | Against::Sendto | Against::Limit | Against::Tokio) => {
                 "that sends no RTMP and no RTSP"
             }
-            Some(Against::Libsrt | Against::LibsrtShared | Against::SrtTokio | Against::Push) => {
+            Some(Against::Libsrt | Against::LibsrtShared | Against::SrtTokio) => {
                 "that is something to compare SRT with"
+            }
+            _ if self.udp && (self.protocol != Protocol::RtspServe || self.tls || self.stalled > 0) => {
+                "--udp is for rtsp-serve, without --tls and --stalled"
+            }
+            Some(against) if self.udp != (against == Against::Push) => {
+                "with --udp there is --against push: transport streams in datagrams to as many"
             }
             Some(Against::Nginx) if self.protocol != Protocol::Rtmp => "nginx pushes RTMP only",
             Some(Against::Ffmpeg) if self.protocol == Protocol::RtspServe => "ffmpeg serves nobody",
@@ -139,6 +148,11 @@ impl Tcp {
                 (local(LATE), self.tls),
             ],
             identity: Identity::new()?,
+            datagrams: self.udp,
+            against_datagrams: match options.against {
+                Some(Against::Push) => options.against_outputs(),
+                _ => Vec::new(),
+            },
         }))
     }
 
@@ -161,6 +175,9 @@ impl fmt::Display for Tcp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tls {
             formatter.write_str(" --tls")?;
+        }
+        if self.udp {
+            formatter.write_str(" --udp")?;
         }
         if self.stalled > 0 {
             write!(formatter, " --stalled {}", self.stalled)?;

@@ -13,9 +13,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::Result;
 use crate::helper::{self, Requests};
+use crate::plan::local;
 use crate::rtmp_end::RtmpEnd;
 use crate::rtsp_end::RtspEnd;
-use crate::sink::{self, Arrivals, COMPARED, LOOK_AGAIN, RESET, Report};
+use crate::sink::{self, Arrivals, COMPARED, LOOK_AGAIN, RECEIVE_BUFFER, RESET, Report};
 use crate::srt_sink::DIAL;
 use crate::stream::Stream;
 use crate::sys::{self, Epoll, Inbox};
@@ -36,6 +37,10 @@ pub(crate) struct Setup {
     pub(crate) sides: [(SocketAddrV4, bool); 3],
     /// Who the receivers say they are.
     pub(crate) identity: Identity,
+    /// Readers ask for datagrams.
+    pub(crate) datagrams: bool,
+    /// Where the other side sends plain datagrams to; empty = it does not.
+    pub(crate) against_datagrams: Vec<SocketAddrV4>,
 }
 
 /// Request: from now on one receiver of the engine in so many takes nothing; a space and the number follow. Answered with
@@ -63,6 +68,19 @@ pub(crate) trait End {
     /// # Errors
     /// It is not what it should be: the connection is of no more use.
     fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Result<()>;
+
+    /// Takes a packet of a media that came beside the connection.
+    ///
+    /// # Errors
+    /// As above.
+    fn take_datagram(
+        &mut self,
+        _media: usize,
+        _datagram: &[u8],
+        _hear: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// From now on units are wanted whole.
     fn keep_whole(&mut self);
@@ -105,10 +123,20 @@ struct Connection {
     socket: ByteStream,
     end: Box<dyn End>,
     out: Vec<u8>,
+    /// Where the packets of each media come, if not over the connection.
+    legs: Option<[Leg; 2]>,
+}
+
+/// A pair of neighbouring ports.
+struct Leg {
+    rtp: Socket,
+    /// Nobody reads it, but where nobody listened the sender would stop.
+    _rtcp: Socket,
 }
 
 struct Sink {
     protocol: Protocol,
+    datagrams: bool,
     groups: Vec<Group>,
     connections: Vec<Option<Connection>>,
     epoll: Epoll,
@@ -116,6 +144,7 @@ struct Sink {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     buffer: Vec<u8>,
+    inbox: Inbox,
 }
 
 /// Runs the receivers until their requests end.
@@ -125,6 +154,7 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
     let Identity { certificate, key } = &setup.identity;
     let mut sink = Sink {
         protocol: setup.protocol,
+        datagrams: setup.datagrams,
         groups: Vec::new(),
         connections: Vec::new(),
         epoll: Epoll::new()?,
@@ -132,7 +162,10 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
         client: client_config(&Trust::Anybody)?,
         server: server_config(certificate.as_bytes(), key.as_bytes())?,
         buffer: vec![0; READ],
+        inbox: Inbox::new(),
     };
+    let against: Vec<_> = setup.against_datagrams.iter().map(|address| (*address, 0)).collect();
+    let mut against = sink::Group::open(&against)?;
     for (number, (address, tls)) in setup.sides.into_iter().enumerate() {
         let group = Group::open(address, tls, setup.protocol != Protocol::RtspServe)?;
         if let Some(listener) = &group.listener {
@@ -142,13 +175,20 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
     }
     let mut orders = Epoll::new()?;
     orders.add(&io::stdin(), 0)?;
-    let (mut inbox, mut ticked_at) = (Inbox::new(), 0);
+    let mut ticked_at = 0;
     helper::ready()?;
     loop {
-        control.receive(0, &mut inbox, &stream)?;
+        control.receive(0, &mut sink.inbox, &stream)?;
+        for index in 0..setup.against_datagrams.len() {
+            against.receive(index, &mut sink.inbox, &stream)?;
+        }
         let ready: Vec<usize> = sink.epoll.wait_at_most(0)?.collect();
         for token in ready {
-            if token >= LISTENER { sink.accept(token - LISTENER)? } else { sink.receive(token) }
+            match token {
+                LEG.. => sink.receive_datagrams((token - LEG) / 2, (token - LEG) % 2)?,
+                LISTENER.. => sink.accept(token - LISTENER)?,
+                _ => sink.receive(token),
+            }
         }
         let now = sys::now();
         sink.dial(now)?;
@@ -158,7 +198,7 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
         }
         if orders.wait_at_most(0)?.count() > 0 {
             let Some(request) = requests.next() else { return Ok(()) };
-            sink.obey(&request?, &mut control)?;
+            sink.obey(&request?, &mut control, &mut against)?;
         }
         // Sockets that nobody sleeps on, as at the other sinks.
         std::thread::sleep(LOOK_AGAIN);
@@ -166,7 +206,7 @@ pub(crate) fn run(setup: &Setup, mut requests: Requests) -> Result<()> {
 }
 
 impl Sink {
-    fn obey(&mut self, request: &str, control: &mut sink::Group) -> Result<()> {
+    fn obey(&mut self, request: &str, control: &mut sink::Group, datagrams: &mut sink::Group) -> Result<()> {
         let numbers = |rest: &str| -> Result<Vec<usize>> {
             Ok(rest.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?)
         };
@@ -187,9 +227,13 @@ impl Sink {
         }
         let mut arrivals = self.groups.iter().map(Group::report);
         let mut next = || arrivals.next().unwrap_or_default();
-        let report = Report { engine: next(), against: next(), late: next(), control: control.report()? };
+        let mut report = Report { engine: next(), against: next(), late: next(), control: control.report()? };
+        if !datagrams.is_empty() {
+            report.against = datagrams.report()?;
+        }
         if request == RESET {
             control.reset()?;
+            datagrams.reset()?;
             self.groups.iter_mut().for_each(Group::reset);
         }
         helper::answer(&Ok(report))
@@ -218,6 +262,7 @@ impl Sink {
                 socket: ByteStream::new(socket, tls)?,
                 end,
                 out: Vec::new(),
+                legs: None,
             })?;
         }
         Ok(())
@@ -242,12 +287,17 @@ impl Sink {
                 let url = format!("{scheme}://{address}/{SERVED}");
                 let socket = TcpStream::connect(*address).map_err(|error| format!("{url}: {error}"))?;
                 let mut out = Vec::new();
-                let mut end = RtspEnd::reading(&url, now, &mut out);
+                let legs = if self.datagrams { Some([Leg::open()?, Leg::open()?]) } else { None };
+                let ports = match &legs {
+                    Some([pictures, sound]) => Some([pictures.port()?, sound.port()?]),
+                    None => None,
+                };
+                let mut end = RtspEnd::reading(&url, ports, now, &mut out);
                 if place < COMPARED && group == 0 {
                     end.keep_whole();
                 }
                 let socket = ByteStream::new(socket, session)?;
-                self.add(Connection { group, place: Some(place), socket, end: Box::new(end), out })?;
+                self.add(Connection { group, place: Some(place), socket, end: Box::new(end), out, legs })?;
             }
         }
         Ok(())
@@ -258,6 +308,9 @@ impl Sink {
         connection.flush();
         let index = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
         self.epoll.add(&connection.socket, index)?;
+        for (media, leg) in connection.legs.iter().flatten().enumerate() {
+            self.epoll.add(&leg.rtp, LEG + 2 * index + media)?;
+        }
         if index == self.connections.len() {
             self.connections.push(Some(connection));
         } else {
@@ -270,7 +323,7 @@ impl Sink {
     fn receive(&mut self, index: usize) {
         let Self { groups, connections, layout, buffer, .. } = self;
         let Some(Some(connection)) = connections.get_mut(index) else { return };
-        let Connection { group: number, place, socket, end, out } = connection;
+        let Connection { group: number, place, socket, end, out, .. } = connection;
         let group = &mut groups[*number];
         let named = place.is_some();
         let mut delivered = false;
@@ -285,18 +338,7 @@ impl Sink {
             group.arrivals.deliveries += u64::from(!delivered);
             delivered = true;
             let now = sys::now();
-            let mut hear = |heard: Heard<'_>| match heard {
-                Heard::Name(name) => *place = group.open_place(name).or(*place),
-                Heard::Unit(kind, unit) => {
-                    if let Some(place) = *place {
-                        let compared = *number == 0 && place < COMPARED;
-                        group.count(place, kind, unit, now, compared.then_some(&*layout));
-                    }
-                }
-                Heard::Begun => {}
-                Heard::Missing(count) => group.arrivals.connections.missing += count,
-                Heard::Repeated => group.arrivals.connections.repeated += 1,
-            };
+            let mut hear = |heard: Heard<'_>| group.hear(heard, place, now, layout, *number == 0);
             if let Err(error) = end.take(&buffer[..count], out, &mut hear) {
                 eprintln!("density: a receiver gave up: {error}");
                 break true;
@@ -314,6 +356,28 @@ impl Sink {
         } else if !named {
             self.rest_if_stalled(index);
         }
+    }
+
+    /// Takes what waits beside a connection.
+    fn receive_datagrams(&mut self, index: usize, media: usize) -> Result<()> {
+        let Self { groups, connections, layout, inbox, .. } = self;
+        let Some(Some(connection)) = connections.get_mut(index) else { return Ok(()) };
+        let Connection { group: number, place, end, legs: Some(legs), .. } = connection else {
+            return Ok(());
+        };
+        let (group, now) = (&mut groups[*number], sys::now());
+        let mut heard = Ok(());
+        inbox.drain(&legs[media].rtp, |delivery, size| {
+            group.arrivals.bytes += delivery.len() as u64;
+            group.arrivals.deliveries += 1;
+            for datagram in delivery.chunks(size.max(1)) {
+                let mut hear = |heard: Heard<'_>| group.hear(heard, place, now, layout, *number == 0);
+                if let Err(error) = end.take_datagram(media, datagram, &mut hear) {
+                    heard = Err(error);
+                }
+            }
+        })?;
+        heard
     }
 
     fn remove(&mut self, index: usize) {
@@ -349,6 +413,28 @@ impl Sink {
 /// Whether a place takes nothing when one in so many does.
 pub(crate) fn is_stalled(place: usize, one_in: usize) -> bool {
     one_in > 0 && place % one_in == one_in - 1
+}
+
+impl Leg {
+    /// Two neighbours, wherever there are some.
+    fn open() -> Result<Self> {
+        for _ in 0..PAIR_TRIES {
+            let rtp = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+            rtp.bind(&local(0).into())?;
+            let leg = Self { rtp, _rtcp: Socket::new(Domain::IPV4, Type::DGRAM, None)? };
+            if leg.port()? < u16::MAX && leg._rtcp.bind(&local(leg.port()? + 1).into()).is_ok() {
+                sys::grow_receive_buffer(&leg.rtp, RECEIVE_BUFFER)?;
+                sys::merge_receives(&leg.rtp)?;
+                return Ok(leg);
+            }
+        }
+        Err("no two neighbouring ports are free".into())
+    }
+
+    fn port(&self) -> Result<u16> {
+        let address = self.rtp.local_addr()?.as_socket_ipv4();
+        Ok(address.ok_or("a socket without an address")?.port())
+    }
 }
 
 impl Connection {
@@ -392,6 +478,28 @@ impl Group {
         self.places.resize_with(self.places.len().max(place + 1), Place::default);
         self.places[place].open = true;
         Some(place)
+    }
+
+    fn hear(
+        &mut self,
+        heard: Heard<'_>,
+        place: &mut Option<usize>,
+        now: u64,
+        layout: &Layout,
+        of_engine: bool,
+    ) {
+        match heard {
+            Heard::Name(name) => *place = self.open_place(name).or(*place),
+            Heard::Unit(kind, unit) => {
+                if let Some(place) = *place {
+                    let compared = of_engine && place < COMPARED;
+                    self.count(place, kind, unit, now, compared.then_some(layout));
+                }
+            }
+            Heard::Begun => {}
+            Heard::Missing(count) => self.arrivals.connections.missing += count,
+            Heard::Repeated => self.arrivals.connections.repeated += 1,
+        }
     }
 
     fn count(&mut self, place: usize, kind: Kind, unit: &[u8], now: u64, compare: Option<&Layout>) {
@@ -440,6 +548,9 @@ impl Group {
 
 /// Tokens from here on are listeners of groups.
 const LISTENER: usize = 1 << 32;
+/// Tokens from here on are media of connections, two of each.
+const LEG: usize = 1 << 33;
+const PAIR_TRIES: u32 = 1000;
 const BACKLOG: i32 = 4096;
 const PLACES: usize = 10_000;
 /// Read at once: half a second of 4 Mb/s.
