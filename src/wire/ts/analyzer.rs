@@ -153,6 +153,10 @@ impl Analyzer {
                 self.joins += 1;
             }
         }
+        if self.packets > 0 {
+            self.watch.vitals.judge(Vital::Continuity);
+            self.watch.vitals.judge(Vital::Transport);
+        }
         Inspection { pcr: self.time_at(start), random_access }
     }
 
