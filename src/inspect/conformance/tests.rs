@@ -379,6 +379,37 @@ fn pcrs_of_a_constant_rate_are_held_against_their_neighbours() {
 }
 
 #[test]
+fn the_clock_of_every_program_is_held_against_its_rules() {
+    const SECOND: u16 = 0x201;
+    let original = stream("h264_multiprog.ts");
+    let is_second = |packet: &[u8; PACKET]| view(packet).pid() == SECOND && view(packet).pcr().is_some();
+    let breach = |stream: &[u8], id: &str| {
+        let found = look(stream, true);
+        let finding = found.rules.iter().find(|finding| finding.rule.id == id).expect("the rule");
+        (finding.count, finding.last.as_ref().and_then(|last| last.pid))
+    };
+    // its PCRs on a line, but for one that is off by 10 us
+    let mut constant = original.clone();
+    for (packet, number) in packets(&mut constant).iter_mut().zip(0..) {
+        set_pcr(packet, 27_000_000 + number * 32_000);
+    }
+    assert_eq!(breach(&constant, "tr101290.pcr_accuracy_error"), (0, None));
+    let wrong = packets(&mut constant).iter_mut().filter(|packet| is_second(packet)).nth(100);
+    let wrong = wrong.expect("a PCR of the second program");
+    let pcr = view(wrong).pcr().expect("a PCR");
+    set_pcr(wrong, pcr + 270);
+    assert_eq!(breach(&constant, "tr101290.pcr_accuracy_error"), (1, Some(SECOND)));
+    // from one picture on it is 45 ms ahead, and what it comes with is not
+    let mut early = original;
+    assert_eq!(breach(&early, "ts102034.pcr_jitter"), (0, None));
+    for packet in packets(&mut early).iter_mut().filter(|packet| is_second(packet)).skip(60) {
+        let pcr = view(packet).pcr().expect("a PCR");
+        set_pcr(packet, pcr + 45 * 27_000);
+    }
+    assert_eq!(breach(&early, "ts102034.pcr_jitter"), (1, Some(SECOND)));
+}
+
+#[test]
 fn carriage_that_is_declared_wrong_is_told_by_what_the_bytes_are() {
     let mut damaged = stream("h264_sync.ts");
     edit_pmt(&mut damaged, |pmt| pmt.streams[1].stream_type = 0x06);

@@ -310,21 +310,19 @@ impl Analyzer {
                 if !packet.is_discontinuity() {
                     self.watch.note(Vital::PcrDiscontinuity, Some(pid), Slip::Jump(step));
                 }
-                self.watch.jumped(first);
+                self.watch.jumped(pid, first);
             }
             Step::On(step, travelled) => {
                 if step > LATE as u64 {
                     self.watch.late(pid, step, first);
                 }
-                if first {
-                    self.watch.line(pid, byte, pcr);
-                    // files have no arrivals
-                    if arrival > 0 {
-                        self.watch.arrived(pid, travelled);
-                    }
-                    if self.watch.tick(step) {
-                        self.look(false);
-                    }
+                self.watch.line(pid, byte, pcr);
+                // files have no arrivals
+                if arrival > 0 {
+                    self.watch.arrived(pid, travelled);
+                }
+                if first && self.watch.tick(step) {
+                    self.look(false);
                 }
             }
         }
@@ -402,6 +400,8 @@ impl Analyzer {
                 _ => Role::Other,
             };
         }
+        let clocks = self.pids.iter().filter(|state| state.watch.clock).map(|state| state.pid);
+        self.watch.follow(clocks);
         if self.clock_pid != self.tables.clock_pid() {
             (self.clock_pid, self.told) = (self.tables.clock_pid(), None);
         }
