@@ -211,6 +211,72 @@ fn datagrams_tell_platform_interest_and_footprint() {
     assert!((10..=30).contains(&events), "{events} events in three seconds");
 }
 
+/// Uid, type and relation that a task to delete names.
+fn deleted(event: &Event) -> Option<(String, String)> {
+    let link = event.part("link").filter(|_| event.kind == "t-x-d-d")?;
+    assert_eq!(link.attribute("relation"), Some("p-p"));
+    assert!(event.part("__forcedelete").is_some() && event.stale > event.start, "{event:?}");
+    Some((link.attribute("uid")?.to_owned(), link.attribute("type")?.to_owned()))
+}
+
+#[test]
+fn what_was_shown_is_taken_back_when_output_or_input_end_and_not_when_a_source_is_away() {
+    let scene = Scene::new("");
+    let (plain, server) = (Receiver::new(), TakServer::start(Manner::Agrees, None));
+    let one = scene.add("one", &format!("cot+udp://{}?uid=eye", plain.addr()));
+    scene.add("two", &format!("cot+tcp://{}?uid=spy", server.addr()));
+    let of_plain = || -> Vec<Event> {
+        plain.datagrams().iter().filter_map(|datagram| event(datagram)).map(|(event, _)| event).collect()
+    };
+    let of_server = || server.told().into_iter().map(|told| told.event).collect::<Vec<_>>();
+    let parts = |uid: &str| {
+        let parts = [("-footprint", "u-d-f"), ("-spi", "b-m-p-s-p-i"), ("", "a-f-A-M-F-Q")];
+        parts.map(|(part, kind)| (format!("{uid}{part}"), kind.to_owned())).to_vec()
+    };
+    let all_deleted = |told: &dyn Fn() -> Vec<Event>, uid: &str| {
+        wait_for("that it is taken back", || {
+            let gone: Vec<_> = told().iter().filter_map(deleted).collect();
+            (gone.len() >= 3).then(|| assert_eq!(gone, parts(uid)))
+        });
+    };
+    let flow = scene.flow();
+    trio(of_plain);
+    trio(of_server);
+    // a source that is away comes back: what was told goes stale, and nothing more
+    flow.stop();
+    scene.engine.wait(&one, "that it has nothing to tell", |answer| answer["state"] == "Starved");
+    assert!(of_plain().iter().chain(&of_server()).all(|event| deleted(event).is_none()));
+    // the input is stopped: both take back, and go on
+    let input = format!("/api/inputs/{}", scene.input);
+    scene.engine.order(&input, "stop");
+    all_deleted(&of_plain, "eye");
+    all_deleted(&of_server, "spy");
+    assert_eq!(server.connections(), 1);
+    // one output is stopped: that one takes back
+    plain.clear();
+    scene.engine.order(&input, "start");
+    let _flow = scene.flow();
+    trio(of_plain);
+    scene.engine.order(&one, "stop");
+    all_deleted(&of_plain, "eye");
+    wait_for("all of it at the server anew", || {
+        let told = of_server();
+        let anew = || told.iter().rev().take_while(|event| deleted(event).is_none());
+        ["a-f-A-M-F-Q", "b-m-p-s-p-i", "u-d-f"]
+            .iter()
+            .all(|kind| anew().any(|event| event.kind == *kind))
+            .then_some(())
+    });
+    // the input is deleted: so does the other
+    let before = of_server().iter().filter(|event| deleted(event).is_some()).count();
+    assert_eq!(before, 3);
+    scene.engine.call("DELETE", &input, None);
+    wait_for("that it is taken back, too", || {
+        let gone: Vec<_> = of_server().iter().filter_map(deleted).skip(before).collect();
+        (gone.len() >= 3).then(|| assert_eq!(gone, parts("spy")))
+    });
+}
+
 #[test]
 fn who_a_stream_is_can_be_said() {
     let scene = Scene::new("");
