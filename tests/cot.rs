@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use millrace::media;
+use millrace::mux::{Demuxer, DemuxerOptions, Muxer, MuxerOptions};
 use millrace::tak::cot::{CotEvent, Event, Frame, TakControl, TakMessage, parse, parse_datagram, write_mesh};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -150,6 +152,58 @@ fn klv_leaves_byte_for_byte_one_packet_in_a_datagram() {
     // nothing is left to tell, and the output says so
     let answer = scene.wait(&one, "Starved");
     assert_eq!(answer["reason"], "the input has no metadata with something to tell");
+}
+
+/// A transport stream with a KLV packet of each of these lengths, a picture before each.
+fn stream_of(lengths: &[usize]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let picture = std::fs::read(testdata("ts").join(CLIP)).expect("a clip");
+    let (mut demuxer, mut frames) = (Demuxer::new(DemuxerOptions::default()), Vec::new());
+    demuxer.push(&picture, 0, &mut |frame| frames.push(frame));
+    let pictures: Vec<media::Frame> = frames.into_iter().filter(|frame| frame.track == 0).collect();
+    let packet = |length: usize| {
+        let mut packet = b"\x06\x0e\x2b\x34\x02\x0b\x01\x01\x0e\x01\x03\x01\x01\x00\x00\x00\x83".to_vec();
+        packet.extend_from_slice(&((length - 20) as u32).to_be_bytes()[1..]);
+        packet.resize(length, 0);
+        packet
+    };
+    let packets: Vec<Vec<u8>> = lengths.iter().map(|&length| packet(length)).collect();
+    let (mut muxer, mut stream) = (Muxer::new(MuxerOptions::default()), Vec::new());
+    let mut sink = |datagram: &[u8], _| stream.extend_from_slice(datagram);
+    for (picture, packet) in pictures.iter().zip(&packets) {
+        muxer.push(picture, &mut sink);
+        muxer.push(&media::Frame { track: 1, data: packet.clone().into(), ..picture.clone() }, &mut sink);
+    }
+    muxer.flush(&mut sink);
+    (stream, packets)
+}
+
+#[test]
+fn a_packet_that_no_datagram_holds_is_counted_and_named_and_the_next_one_goes() {
+    let scene = Scene::new("");
+    let receiver = Receiver::new();
+    let output = scene.add("rover", &format!("klv+udp://{}", receiver.addr()));
+    scene.wait(&output, "Starved");
+    // 65,507 bytes are the most that a datagram over IPv4 carries
+    let (stream, packets) = stream_of(&[200, 65_508, 300, 65_508, 65_507, 100]);
+    Sender::new((Ipv4Addr::LOCALHOST, scene.port).into()).send_all_paced(stream.chunks(1316), 8.0);
+    let answer =
+        scene.engine.wait(&output, "all six", |answer| answer["stats"]["tak"]["packets"].as_u64() >= Some(6));
+    wait_for("four packets", || (receiver.count() >= 4).then_some(()));
+    let fits: Vec<_> = packets.into_iter().filter(|packet| packet.len() <= 65_507).collect();
+    assert!(
+        receiver.datagrams() == fits,
+        "{:?}",
+        receiver.datagrams().iter().map(Vec::len).collect::<Vec<_>>()
+    );
+    let stats = &answer["stats"];
+    assert_eq!((&stats["tak"]["packets"], &stats["tak"]["oversize"]), (&6.into(), &2.into()));
+    assert_eq!(stats["send_errors"], 0);
+    // said once, with what to make of it
+    let logs = wait_for("a word of it", || {
+        let logs = scene.engine.get(&format!("{output}/logs")).to_string();
+        logs.contains("a KLV packet of 65508 bytes on track").then_some(logs)
+    });
+    assert_eq!(logs.matches("longer than a datagram").count(), 1, "{logs}");
 }
 
 #[test]
