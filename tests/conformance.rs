@@ -69,17 +69,21 @@ fn a_live_input_is_held_against_the_rules_all_the_time() {
     std::fs::copy(testdata("ts").join(name), engine.media().join(name)).expect("a stream");
     let input = engine.add_input("in", &format!("file:{name}?loop=true"));
     let path = format!("/api/inputs/{input}/ts-health");
-    let report = engine.wait(&path, "three seconds of the stream", |report| {
-        report["stream_seconds"].as_f64() > Some(3.0) && report["metadata"][0]["packets"].as_u64() > Some(20)
+    // that the file begins anew is the engine's doing: no rule is broken by it
+    let report = engine.wait(&path, "the second pass", |report| {
+        report["stream_seconds"].as_f64() > Some(8.0) && report["metadata"][0]["packets"].as_u64() > Some(70)
     });
-    // from the second pass on what the metadata says of time goes back, as it must be said
-    if report["stream_seconds"].as_f64() < Some(5.5) {
-        let rules: Vec<_> =
-            broken(&report).into_iter().filter(|rule| rule.0 != "ts102034.pcr_jitter").collect();
-        assert_eq!(rules, [], "{report:#}");
-    }
+    let rules: Vec<_> = broken(&report).into_iter().filter(|rule| rule.0 != "ts102034.pcr_jitter").collect();
+    assert_eq!(rules, [], "{report:#}");
     assert_eq!(report["metadata"][0]["carriage"], "synchronous");
     assert_eq!(report["unexamined_packets"], 0);
+    // a sender that does the same is told of it
+    let port = free_port();
+    let sent = engine.add_input("sent", &format!("udp://127.0.0.1:{port}"));
+    let path = format!("/api/inputs/{sent}/ts-health");
+    let stream = std::fs::read(testdata("ts").join(name)).expect("a stream");
+    let mut sender = Sender::new((std::net::Ipv4Addr::LOCALHOST, port).into());
+    sender.send_all_paced(stream.chunks(1316).chain(stream.chunks(1316)), 1.5);
     let again = engine
         .wait(&path, "the second pass", |report| broken(report).iter().any(|rule| rule.0 == "st0601.time"));
     let rules = again["rules"].as_array().expect("rules");

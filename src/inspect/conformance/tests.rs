@@ -7,7 +7,7 @@ use super::{Conformance, Examiner, RULES, Verdict};
 use crate::wire::klv::{PREFIX, sum16};
 use crate::wire::ts::packet::{PACKET, Packet, pcr_delta, set_continuity, set_pcr};
 use crate::wire::ts::psi::{Pmt, packetize};
-use crate::wire::ts::{Analyzer, Framer};
+use crate::wire::ts::{Analyzer, Framer, Restamper};
 
 const PMT: u16 = 0x100;
 const VIDEO: u16 = 0x101;
@@ -20,8 +20,14 @@ fn stream(name: &str) -> Vec<u8> {
 
 /// What is found in a file; `arrivals` = each datagram arrives when its clock says, else nobody knows when.
 fn look(stream: &[u8], arrivals: bool) -> Conformance {
+    look_over(stream, arrivals, None)
+}
+
+/// The same; `seam` = whoever makes the stream says that it begins anew with this packet.
+fn look_over(stream: &[u8], arrivals: bool, seam: Option<u64>) -> Conformance {
     let (mut analyzer, mut examiner, mut framer) = (Analyzer::new(), Examiner::default(), Framer::stream());
     analyzer.keep_sample();
+    seam.into_iter().for_each(|seam| analyzer.seam(seam));
     let (mut position, mut passed, mut last) = (0, 1u64, None);
     let mut take = |datagram: &[u8]| {
         let clock = Packet::all(datagram).filter(|packet| packet.pid() == VIDEO).find_map(Packet::pcr);
@@ -538,6 +544,30 @@ fn items_of_the_minimum_set_are_missed() {
     });
     let found = expect(&damaged, &[("st0902.minimum", 1)]);
     assert_eq!(text(&found, "st0902.minimum"), "never came: 3 Mission ID");
+}
+
+#[test]
+fn a_seam_that_is_told_is_nobody_s_fault_and_all_else_still_is() {
+    for name in ["h264_sync.ts", "h264_async.ts", "h265_sync.ts"] {
+        let first = stream(name);
+        let mut restamper = Restamper::default();
+        first.as_chunks().0.iter().for_each(|packet| restamper.observe(view(packet)));
+        restamper.next_pass().expect("a clock");
+        let mut second = first.clone();
+        packets(&mut second).iter_mut().for_each(|packet| restamper.rewrite(packet));
+        let twice = [&first[..], &second].concat();
+        let seam = (first.len() / PACKET) as u64;
+        let untold = failures(&look(&twice, false));
+        assert!(
+            untold.contains_key("st0601.time") && untold.contains_key("st0604.order"),
+            "{name}: {untold:?}"
+        );
+        assert_eq!(failures(&look_over(&twice, false, Some(seam))), BTreeMap::new(), "{name}");
+        // what goes back elsewhere is told as before
+        let again = [&twice[..], &first].concat();
+        let told = failures(&look_over(&again, false, Some(seam)));
+        assert_eq!(told.get("st0601.time"), Some(&1), "{name}: {told:?}");
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct Analyzer {
     /// Errors of sections that the rules were told of.
     crc_told: u64,
     sampler: Option<Box<Sampler>>,
+    /// The packet at which the source plays anew.
+    seam: Option<u64>,
 }
 
 /// What a datagram says to the lane that keeps it.
@@ -118,6 +120,7 @@ impl Analyzer {
             watch: Watch::default(),
             crc_told: 0,
             sampler: None,
+            seam: None,
         };
         analyzer.slot(PAT_PID);
         analyzer
@@ -136,6 +139,13 @@ impl Analyzer {
     /// What the framer in front threw away so far: bytes that are no packets, and losses of the grid.
     pub fn framing(&mut self, junk_bytes: u64, resyncs: u64) {
         self.watch.framing(junk_bytes, resyncs);
+    }
+
+    /// Whoever makes the stream says that, so many packets behind those that came, it plays anew from its beginning what it
+    /// played before, with clocks and counters that go on. Metadata and time stamps of pictures are not held against those
+    /// in front of it.
+    pub fn seam(&mut self, ahead: u64) {
+        self.seam = Some(self.packets + ahead);
     }
 
     /// Takes the next datagram: `position` is its index in the lane, `arrival` in nanoseconds on any clock that
@@ -201,6 +211,10 @@ impl Analyzer {
     fn packet(&mut self, packet: Packet<'_>, position: u64, arrival: u64) -> Option<u64> {
         let index = self.packets;
         self.packets += 1;
+        if self.seam == Some(index) {
+            self.seam = None;
+            self.sampler.iter_mut().for_each(|sampler| sampler.seam());
+        }
         if packet.has_error() {
             // Its PID may be wrong: no PID is made of it, and nothing in it is believed.
             self.errors += 1;
