@@ -332,6 +332,33 @@ fn what_was_shown_is_taken_back_when_output_or_input_end_and_not_when_a_source_i
 }
 
 #[test]
+fn what_was_shown_of_a_file_is_taken_back_behind_its_end() {
+    let scene = Scene::new("");
+    std::fs::copy(testdata("ts").join(CLIP), scene.engine.media().join(CLIP)).expect("a clip");
+    let receiver = Receiver::new();
+    let input = scene.engine.add_input("film", &format!("file:{CLIP}?loop=false"));
+    scene.engine.add_output(input, "cot", &format!("cot+udp://{}?uid=eye", receiver.addr()));
+    // the output may have come behind the file's end: it is played once more
+    scene.engine.order(&format!("/api/inputs/{input}"), "stop");
+    scene.engine.order(&format!("/api/inputs/{input}"), "start");
+    let told = || -> Vec<Event> {
+        receiver.datagrams().iter().filter_map(|datagram| event(datagram)).map(|(event, _)| event).collect()
+    };
+    trio(told);
+    let ended = scene.engine.wait(&format!("/api/inputs/{input}"), "the file's end", |input| {
+        input["reason"].as_str().is_some_and(|reason| reason.contains("came to its end"))
+    });
+    assert_eq!(ended["state"], "Idle");
+    let gone = wait_for("that it is taken back", || {
+        let gone: Vec<_> = told().iter().filter_map(deleted).map(|gone| gone.0).collect();
+        gone.iter().any(|uid| uid == "eye").then_some(gone)
+    });
+    assert!(gone.ends_with(&["eye-footprint", "eye-spi", "eye"].map(str::to_owned)), "{gone:?}");
+    // nothing is told of it any more
+    assert!(told().last().is_some_and(|event| event.kind == "t-x-d-d"));
+}
+
+#[test]
 fn who_a_stream_is_can_be_said() {
     let scene = Scene::new("");
     let receiver = Receiver::new();
