@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use support::{
-    Engine, GstServer, Peer, assert_run, clip, complaints, ffmpeg_publishes, ffmpeg_reads, free_port,
+    Engine, GstServer, assert_run, clip, complaints, ffmpeg_publishes, ffmpeg_reads, free_port, gst_reads,
     klv_lengths, looping, pictures, relayed, require, serve_rtsp, sounds, trimmed, wait_for,
 };
 
@@ -50,18 +50,7 @@ fn gstreamer_reads_pictures_and_sound() {
     let engine = Engine::start();
     let (_, url) = serving(&engine, "");
     let (video, audio) = (engine.folder().join("g.h264"), engine.folder().join("g.aac"));
-    let source = format!("rtspsrc location={url} protocols=tcp latency=200 name=s");
-    let pipe = format!(
-        "{source} s. ! application/x-rtp,media=video ! rtph264depay ! h264parse ! \
-         video/x-h264,stream-format=byte-stream,alignment=au ! filesink async=false location={} \
-         s. ! application/x-rtp,media=audio ! rtpmp4gdepay ! aacparse ! audio/mpeg,stream-format=adts ! \
-         filesink async=false location={}",
-        video.display(),
-        audio.display()
-    );
-    let peer = Peer::start(Command::new("gst-launch-1.0").arg("-q").args(pipe.split_whitespace()));
-    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
-    wait_for("GStreamer to read", || (size(&video) > 250_000 && size(&audio) > 30_000).then_some(()));
+    let Some(peer) = gst_reads(&url, "tcp", [(&video, 250_000), (&audio, 30_000)]) else { return };
     drop(peer);
     assert_run("pictures", &trimmed(pictures(&video)), &pictures(&clip()), 4 * 25);
     assert_run("sounds", &trimmed(sounds(&audio)), &sounds(&clip()), 3 * 45);

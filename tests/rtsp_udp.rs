@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{
-    Engine, GstServer, Peer, assert_run, clip, complaints, ffmpeg_reads, free_port, klv_lengths, looping,
-    pictures, relayed, require, serve_rtsp, sounds, trimmed, wait_for,
+    Engine, GstServer, Peer, assert_run, clip, complaints, ffmpeg_reads, free_port, gst_reads, klv_lengths,
+    looping, pictures, relayed, require, serve_rtsp, sounds, trimmed, wait_for,
 };
 
 /// An engine that serves the looping clip, the output's path, and its url.
@@ -42,17 +42,8 @@ fn gstreamer_reads_pictures_and_sound_in_datagrams_and_its_reports_make_the_outp
     let engine = Engine::start();
     let (output, url) = serving(&engine, "");
     let (video, audio) = (engine.folder().join("g.h264"), engine.folder().join("g.aac"));
-    let pipe = format!(
-        "rtspsrc location={url} protocols=udp latency=200 name=s s. ! application/x-rtp,media=video ! \
-         rtph264depay ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au ! \
-         filesink async=false location={} s. ! application/x-rtp,media=audio ! rtpmp4gdepay ! aacparse ! \
-         audio/mpeg,stream-format=adts ! filesink async=false location={}",
-        video.display(),
-        audio.display()
-    );
-    let peer = Peer::start(Command::new("gst-launch-1.0").arg("-q").args(pipe.split_whitespace()));
+    let Some(peer) = gst_reads(&url, "udp", [(&video, 350_000), (&audio, 40_000)]) else { return };
     engine.wait(&output, "a report of the receiver", |output| output["state"] == "Live");
-    wait_for("GStreamer to read", || (size(&video) > 350_000 && size(&audio) > 40_000).then_some(()));
     let sessions = engine.get(&format!("{output}/sessions"));
     assert!(sessions[0]["flow"]["bytes"].as_u64() > Some(350_000), "{sessions:#}");
     assert!(sessions[0]["flow"]["acknowledged_bytes"].as_u64() > Some(0), "{sessions:#}");

@@ -459,6 +459,36 @@ fn an_input_that_was_away_finds_the_connection_as_it_left_it() {
 }
 
 #[test]
+fn a_pause_that_an_input_may_make_is_not_held_against_the_peer() {
+    if !peers(Tool::Transmit.programs()) {
+        return;
+    }
+    let engine = Engine::start();
+    let (from, to) = (local(), local());
+    let input = engine.add_input("in", &format!("udp://{from}?stall_after=60"));
+    let taker = Tool::Transmit.take(&End::listener(to));
+    let output = engine.add_output(input, "out", &End::caller(to).ours());
+    let stream = loopable("h264_sync.ts");
+    let mut sender = Sender::new(from);
+    knock(0, |mark| sender.send(mark), || holds(0, &taker.bytes()));
+    sender.send_paced(&stream, 1316, MBPS);
+    let before = engine.wait_state(&output, "Live");
+    // Twice as long as a peer may leave data unacknowledged.
+    let pause = Instant::now();
+    while pause.elapsed() < Duration::from_secs(6) {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = engine.get(&output);
+        assert_eq!(now["state"], "Live", "after {:?}: {now:#}", pause.elapsed());
+    }
+    sender.send_paced(&stream, 1316, MBPS);
+    knock(1, |mark| sender.send(mark), || holds(1, &taker.bytes()));
+    same("taker", &taker.bytes(), &[stream.clone(), stream].concat());
+    let after = engine.get(&output);
+    assert_eq!(srt_stats(&after)["since_ms"], srt_stats(&before)["since_ms"]);
+    assert_eq!(after["reconnect_count"], 0);
+}
+
+#[test]
 fn a_peer_that_is_cut_off_is_not_called_live_and_is_found_again() {
     if !peers(Tool::Transmit.programs()) {
         return;

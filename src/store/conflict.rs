@@ -1,7 +1,7 @@
 //! What inputs and outputs need for themselves alone enters, why two of them cannot both have it leaves. Looks at urls
 //! only: what other programs hold shows when it is asked of the kernel.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::paths::Roots;
@@ -17,7 +17,14 @@ pub(super) enum Claim<'a> {
     /// A UDP port on an address of this machine.
     Port { address: IpAddr, port: u16, purpose: Purpose<'a> },
     /// A place at a TCP port where peers of one protocol dial in, with or without TLS.
-    Door { address: IpAddr, port: u16, talk: (&'static str, bool), purpose: Purpose<'a> },
+    Door {
+        address: IpAddr,
+        port: u16,
+        talk: (&'static str, bool),
+        purpose: Purpose<'a>,
+        /// Where it sends to as well: the first port of many.
+        group: Option<SocketAddr>,
+    },
     /// A file that is written.
     File(PathBuf),
 }
@@ -54,9 +61,10 @@ impl<'a> Claim<'a> {
                     port: listen.address.port(),
                     talk: ("rtmp", listen.encrypted),
                     purpose: Purpose::Publish(listen.name.as_ref().map_or(name, Secret::reveal)),
+                    group: None,
                 }),
             },
-            InputUrl::Rtsp(rtsp) => Self::of_rtsp(&rtsp.end, name, Purpose::Publish),
+            InputUrl::Rtsp(rtsp) => Self::of_rtsp(&rtsp.end, name, Purpose::Publish, None),
             InputUrl::File(_) => None,
         }
     }
@@ -72,7 +80,9 @@ impl<'a> Claim<'a> {
             OutputUrl::Rtmp(_) => None,
             OutputUrl::Klv(klv) => Self::of_way(&klv.way),
             OutputUrl::Cot(cot) => Self::of_way(cot.way()?),
-            OutputUrl::Rtsp(rtsp) => Self::of_rtsp(&rtsp.end, name, Purpose::Read),
+            OutputUrl::Rtsp(rtsp) => {
+                Self::of_rtsp(&rtsp.end, name, Purpose::Read, rtsp.group.as_ref().map(|group| group.address))
+            }
             OutputUrl::File(file) => roots.place(&file.path).map(Self::File),
         }
     }
@@ -82,13 +92,19 @@ impl<'a> Claim<'a> {
         Some(Self::Port { address, port, purpose: Purpose::Alone })
     }
 
-    fn of_rtsp(end: &'a RtspEnd, name: &'a str, serve: fn(&'a str) -> Purpose<'a>) -> Option<Self> {
+    fn of_rtsp(
+        end: &'a RtspEnd,
+        name: &'a str,
+        serve: fn(&'a str) -> Purpose<'a>,
+        group: Option<SocketAddr>,
+    ) -> Option<Self> {
         let listen = end.listen()?;
         Some(Self::Door {
             address: listen.address.ip(),
             port: listen.address.port(),
             talk: ("rtsp", listen.encrypted),
             purpose: serve(listen.name.as_deref().unwrap_or(name)),
+            group,
         })
     }
 
@@ -139,9 +155,18 @@ impl<'a> Claim<'a> {
                     _ => Some(format!("port {port} is used by {}: use another", owner())),
                 }
             }
+            (Self::Door { group: Some(group), .. }, Self::Door { group: Some(other), .. })
+                if group.ip() == other.ip() && group.port().abs_diff(other.port()) < GROUP_PORTS =>
+            {
+                Some(format!(
+                    "{} sends to the same multicast group from port {} on, two ports for each track: give each its own",
+                    owner(),
+                    other.port()
+                ))
+            }
             (
-                Self::Door { address, port, talk, purpose },
-                Self::Door { address: taken, port: taken_port, talk: spoken, purpose: used },
+                Self::Door { address, port, talk, purpose, .. },
+                Self::Door { address: taken, port: taken_port, talk: spoken, purpose: used, .. },
             ) if port == taken_port && overlap(*address, *taken) => match (purpose, used) {
                 // The name may be a stream key: it is not repeated.
                 (Publish(name), Publish(used)) | (Read(name), Read(used))
@@ -174,6 +199,9 @@ fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a == b || covers(a, b) || covers(b, a)
 }
 
+/// Ports of a group that readers of RTSP may listen at: RTP and RTCP of 16 tracks.
+const GROUP_PORTS: u16 = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +220,28 @@ mod tests {
         let back = b.clash(&a, || "output 'o'".into());
         assert_eq!(said.is_some(), back.is_some(), "{a:?} {b:?}");
         said
+    }
+
+    #[test]
+    fn a_group_belongs_to_one_output() {
+        let roots = Roots::default();
+        let first = output("rtsp://:8554/a?multicast=239.1.1.1:5000");
+        let said = |url: &str| {
+            let second = output(url);
+            let claims = [&first, &second].map(|url| Claim::of_output(url, "default", &roots));
+            let [one, two] = claims;
+            clash(one, two)
+        };
+        for url in ["rtsp://:8554/b?multicast=239.1.1.1:5000", "rtsp://:8555/b?multicast=239.1.1.1:5030"] {
+            assert!(said(url).is_some_and(|why| why.contains("the same multicast group")), "{url}");
+        }
+        for url in [
+            "rtsp://:8554/b?multicast=239.1.1.1:5032",
+            "rtsp://:8554/b?multicast=239.1.1.2:5000",
+            "rtsp://:8554/b",
+        ] {
+            assert_eq!(said(url), None, "{url}");
+        }
     }
 
     #[test]

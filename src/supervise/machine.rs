@@ -120,6 +120,8 @@ pub enum Event {
     Flowing,
     /// Output whose peers may answer: data left for some that need not, and have not of late.
     Sent,
+    /// Output: since the last look its input gave nothing, which is not long enough to have nothing to send.
+    Quiet,
     /// Output: its input has nothing to send any more. So it is until the first [`Event::SourceBack`].
     SourceGone,
     /// Output: its input has something to send.
@@ -175,6 +177,7 @@ impl Machine {
             Event::Ended { attempt } => self.end(attempt, now),
             Event::Flowing => self.flow(now),
             Event::Sent => self.note_sent(now),
+            Event::Quiet => self.keep_quiet(now),
             Event::SourceGone => self.source(false, now),
             Event::SourceBack => self.source(true, now),
             Event::Tick => self.tick(now, random),
@@ -342,6 +345,15 @@ impl Machine {
                 true => self.enter(State::Sending, "", now),
                 false => self.enter(State::Starved, "the input has nothing to send", now),
             }
+        }
+        None
+    }
+
+    /// Where nothing came, nothing could move: the peer is not to blame. Peers that dial in are known to be there only by
+    /// what moves.
+    fn keep_quiet(&mut self, now: Nanos) -> Option<Action> {
+        if self.policy.role == Role::Output && !self.policy.serves && self.state != State::Starved {
+            self.moved = now;
         }
         None
     }
@@ -829,6 +841,32 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_came_nothing_had_to_move() {
+        for (answering, state) in [(true, State::Live), (false, State::Sending)] {
+            let mut rig = Rig::new(Policy { redial_on_stall: true, ..policy(Role::Output) });
+            let _ = (rig.send(Event::Start), rig.send(Event::SourceBack), rig.connected(answering));
+            let _ = rig.send(Event::Flowing);
+            for _ in 0..10 {
+                rig.wait(2);
+                assert_eq!(rig.send(Event::Quiet), None);
+                assert_eq!(rig.send(Event::Tick), None);
+                rig.is(state);
+            }
+            // The source goes on, and the peer does not.
+            assert!(matches!(rig.sleep(), (3, Some(Action::Close(_)))));
+            rig.is(State::Stalled);
+        }
+        // Whether a reader is still there shows only by what moves.
+        let mut rig = Rig::new(Policy { serves: true, ..policy(Role::Output) });
+        let _ = (rig.send(Event::Start), rig.send(Event::SourceBack), rig.connected(true));
+        let _ = rig.send(Event::Flowing);
+        rig.wait(2);
+        let _ = rig.send(Event::Quiet);
+        assert_eq!(rig.sleep().0, 1);
+        rig.is(State::Idle);
+    }
+
+    #[test]
     fn reports_of_an_abandoned_attempt_change_nothing() {
         let mut rig = Rig::new(policy(Role::Output));
         let Some(Action::Dial(first)) = rig.send(Event::Start) else { panic!("no dial") };
@@ -861,7 +899,7 @@ mod tests {
 
     /// One step of the world: an event, and how much time passes before it.
     fn steps() -> impl Strategy<Value = Vec<(u8, u64)>> {
-        prop::collection::vec((0u8..14, prop_oneof![Just(0), 0..5 * SECOND, 0..200 * SECOND]), 1..200)
+        prop::collection::vec((0u8..16, prop_oneof![Just(0), 0..5 * SECOND, 0..200 * SECOND]), 1..200)
     }
 
     fn policies() -> impl Strategy<Value = Policy> {
@@ -957,6 +995,8 @@ mod tests {
                         if source { Event::SourceBack } else { Event::SourceGone }
                     }
                     12 => Event::Tick,
+                    13 => Event::Quiet,
+                    14 => Event::Sent,
                     _ => {
                         now = machine.deadline().unwrap_or(now).max(now);
                         Event::Tick

@@ -37,7 +37,9 @@ pub(crate) use netns::{Netns, connect};
 pub(crate) use peer::Peer;
 pub(crate) use proxy::{Path as NetworkPath, Proxy};
 pub(crate) use rtmp::{Nginx, assert_run, clip, complaints, looping, pictures, sounds, trimmed};
-pub(crate) use rtsp::{GstServer, ffmpeg_publishes, ffmpeg_reads, klv_lengths, relayed, serve_rtsp};
+pub(crate) use rtsp::{
+    GstServer, ffmpeg_publishes, ffmpeg_reads, gst_reads, klv_lengths, relayed, serve_rtsp,
+};
 pub(crate) use srt::{End, Giver, LATENCY, MediaMtx, Taker, Tool, newer_libsrt};
 pub(crate) use tak::{Authority, Manner, Marti, TakServer, Told};
 pub(crate) use udp::{Receiver, Sender, free_port, pace, send_paced};

@@ -1,17 +1,17 @@
 //! RTSP peers: gst-rtsp-server, and readers of all kinds.
 
-use std::io::{BufRead, BufReader};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::rtmp::track;
-use super::{Engine, clip, free_port, skipped, wait_for};
+use super::{Engine, Peer, clip, free_port, skipped, wait_for, wait_for_or};
 
 /// gst-rtsp-server, which plays and records; see `rtsp_server.py`.
 pub(crate) struct GstServer {
-    child: Child,
+    _child: Peer,
     port: u16,
     folder: TempDir,
 }
@@ -21,21 +21,11 @@ impl GstServer {
     pub(crate) fn start(digest: bool) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/rtsp_server.py");
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(script).arg(port.to_string()).arg(clip()).arg(folder.path());
-        command.args(digest.then_some("digest"));
-        let quiet = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
-        let mut child = quiet.spawn().ok()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
-        if line.trim() != "up" {
-            drop(child.kill());
-            drop(child.wait());
-            skipped("gst-rtsp-server with its Python bindings is not installed (gir1.2-gst-rtsp-server-1.0)");
-            return None;
-        }
-        Some(Self { child, port, folder })
+        let port_and_clip = [port.to_string().into(), clip().into_os_string()];
+        let digest = digest.then(|| "digest".into());
+        let arguments = port_and_clip.into_iter().chain([folder.path().into()]).chain(digest);
+        let child = script("rtsp_server.py", arguments)?;
+        Some(Self { _child: child, port, folder })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -56,11 +46,27 @@ impl GstServer {
     }
 }
 
-impl Drop for GstServer {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+/// GStreamer that reads pictures and sound of `url` over `tcp` or `udp` into two files until each has so many bytes: see
+/// `rtsp_reader.py`. `None`, and the test is skipped, where it is not installed.
+pub(crate) fn gst_reads(url: &str, protocols: &str, files: [(&Path, u64); 2]) -> Option<Peer> {
+    let files_named = files.iter().map(|(path, _)| path.as_os_str().to_owned());
+    let peer = script("rtsp_reader.py", [url.into(), protocols.into()].into_iter().chain(files_named))?;
+    let sizes = || files.map(|(path, _)| std::fs::metadata(path).map_or(0, |file| file.len()));
+    let all = wait_for_or("GStreamer to read", || {
+        sizes().iter().zip(files).all(|(size, (_, wanted))| *size > wanted).then_some(())
+    });
+    all.unwrap_or_else(|why| panic!("{why}: {:?} bytes of {files:?}", sizes()));
+    Some(peer)
+}
+
+/// A script of this folder that says `up` when it is; `None`, and the test is skipped, where it does not run.
+fn script(name: &str, arguments: impl IntoIterator<Item = OsString>) -> Option<Peer> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name);
+    let peer = Peer::that_says(Command::new("/usr/bin/python3").arg(path).args(arguments), "up");
+    if peer.is_none() {
+        skipped("GStreamer with its Python bindings is not installed (gir1.2-gst-rtsp-server-1.0)");
     }
+    peer
 }
 
 /// An output that serves an input at `/live/cam`, and its url; `userinfo` with its `@`, and what follows the path.

@@ -101,6 +101,8 @@ pub(super) struct Director {
 /// What was last seen of an input.
 pub(super) struct SeenInput {
     packets: u64,
+    /// Its packets when its outputs were last looked at.
+    packets_for_outputs: u64,
     live: bool,
     /// Decodes its KLV.
     _klv: Option<Task>,
@@ -330,7 +332,10 @@ impl Director {
         let (tap, klv) = self.defaults.klv.then(|| taps::open(&self.media, card.klv())).unzip();
         self.streams.open(spec.id, Arc::clone(card.card.stats()), Arc::clone(card.health()), tap);
         let rules = taps::examine(&self.media, card.health());
-        self.inputs.insert(spec.id, SeenInput { packets: 0, live: false, _klv: klv, _rules: rules });
+        self.inputs.insert(
+            spec.id,
+            SeenInput { packets: 0, packets_for_outputs: 0, live: false, _klv: klv, _rules: rules },
+        );
         let id = Id::Input(spec.id);
         self.keeper.insert(id, self.input_policy(spec), clock::now());
         if spec.desired == Desired::Running {

@@ -40,6 +40,8 @@ impl Director {
     pub(super) fn look_at_outputs(&mut self) {
         let now = clock::wall_ms();
         for card in self.board.inputs(0, usize::MAX) {
+            let seen = self.inputs.get_mut(&card.card.spec().id);
+            let quiet = seen.is_some_and(|seen| replace(&mut seen.packets_for_outputs, seen.packets) == 0);
             for output in card.outputs() {
                 let spec = output.spec();
                 if spec.url.tells() {
@@ -89,6 +91,8 @@ impl Director {
                     self.note(id, Event::Flowing);
                 } else if unanswered > 0 {
                     self.note(id, Event::Sent);
+                } else if quiet {
+                    self.note(id, Event::Quiet);
                 }
                 if turned {
                     self.show(id);
