@@ -11,7 +11,7 @@ use std::time::Duration;
 use millrace::app::{self, StartError};
 use millrace::config::Config;
 use millrace::hub::Tools;
-use millrace::ingest::{Driver, NoticeKind};
+use millrace::ingest::{Driver, NoticeKind, Piece};
 use millrace::inspect::{InputHealth, Senders};
 use millrace::media::Nanos;
 use millrace::net::{Receiver, clock};
@@ -142,7 +142,9 @@ pub(crate) async fn listen(
         }
         heard.end = clock::now();
         let ended = ear.end();
-        let (failed, _) = ear.driver.poll(&mut tools, heard.end, stats, &mut |payload, arrival| {
+        let (failed, _) = ear.driver.poll(&mut tools, heard.end, stats, &mut |piece, arrival| {
+            // who plays a file here plays it once
+            let Piece::Bytes(payload) = piece else { return };
             stats.datagrams.fetch_add(1, Relaxed);
             heard.bytes += payload.len() as u64;
             heard.last_arrival = arrival;

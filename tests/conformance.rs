@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{Engine, free_port, testdata, wait_for};
+use support::{Engine, Sender, free_port, testdata, verified, wait_for};
 
 fn millrace(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
@@ -69,17 +69,21 @@ fn a_live_input_is_held_against_the_rules_all_the_time() {
     std::fs::copy(testdata("ts").join(name), engine.media().join(name)).expect("a stream");
     let input = engine.add_input("in", &format!("file:{name}?loop=true"));
     let path = format!("/api/inputs/{input}/ts-health");
-    let report = engine.wait(&path, "three seconds of the stream", |report| {
-        report["stream_seconds"].as_f64() > Some(3.0) && report["metadata"][0]["packets"].as_u64() > Some(20)
+    // that the file begins anew is the engine's doing: no rule is broken by it
+    let report = engine.wait(&path, "the second pass", |report| {
+        report["stream_seconds"].as_f64() > Some(8.0) && report["metadata"][0]["packets"].as_u64() > Some(70)
     });
-    // from the second pass on what the metadata says of time goes back, as it must be said
-    if report["stream_seconds"].as_f64() < Some(5.5) {
-        let rules: Vec<_> =
-            broken(&report).into_iter().filter(|rule| rule.0 != "ts102034.pcr_jitter").collect();
-        assert_eq!(rules, [], "{report:#}");
-    }
+    let rules: Vec<_> = broken(&report).into_iter().filter(|rule| rule.0 != "ts102034.pcr_jitter").collect();
+    assert_eq!(rules, [], "{report:#}");
     assert_eq!(report["metadata"][0]["carriage"], "synchronous");
     assert_eq!(report["unexamined_packets"], 0);
+    // a sender that does the same is told of it
+    let port = free_port();
+    let sent = engine.add_input("sent", &format!("udp://127.0.0.1:{port}"));
+    let path = format!("/api/inputs/{sent}/ts-health");
+    let stream = std::fs::read(testdata("ts").join(name)).expect("a stream");
+    let mut sender = Sender::new((std::net::Ipv4Addr::LOCALHOST, port).into());
+    sender.send_all_paced(stream.chunks(1316).chain(stream.chunks(1316)), 1.5);
     let again = engine
         .wait(&path, "the second pass", |report| broken(report).iter().any(|rule| rule.0 == "st0601.time"));
     let rules = again["rules"].as_array().expect("rules");
@@ -155,6 +159,46 @@ fn carriage_stays_what_it_is_from_transport_stream_to_transport_stream() {
 }
 
 #[test]
+fn an_independent_verifier_finds_nothing_wrong_with_copies() {
+    let engine = Engine::start();
+    let sources = [
+        ("h264_async.ts", ""),
+        ("h264_sync.ts", ""),
+        ("h264_multiprog.ts", "?program=1"),
+        ("h264_multiprog.ts", "?program=2"),
+    ];
+    let copies = sources.map(|(name, filter)| {
+        let copy = format!("copy_{}_{name}", filter.trim_start_matches("?program="));
+        std::fs::copy(testdata("ts").join(name), engine.media().join(name)).expect("a stream");
+        // it plays when its output is there, and not before: from a file, of which no kernel drops anything
+        let input = engine.add_input(&copy, &format!("udp://127.0.0.1:{}", free_port()));
+        let path = format!("/api/inputs/{input}");
+        engine.order(&path, "stop");
+        let body = serde_json::json!({ "url": format!("file:{name}?loop=false") });
+        let (status, answer) = engine.call("PATCH", &path, Some(&body));
+        assert_eq!(status, 200, "{answer}");
+        let output = engine.add_output(input, "copy", &format!("file:{copy}{filter}"));
+        engine.wait_state(&output, "Starved");
+        engine.order(&path, "start");
+        (path, output, copy)
+    });
+    for (path, ..) in &copies {
+        engine.wait(path, "the file's end", |input| {
+            input["reason"].as_str().is_some_and(|reason| reason.contains("came to its end"))
+        });
+    }
+    for ((_, output, copy), (name, filter)) in copies.iter().zip(sources) {
+        let found = recorded(&engine, output, copy, 60);
+        assert_eq!(found.len(), 60, "{copy}");
+        let read = |path| std::fs::read(path).expect("a stream");
+        let file = engine.media().join(copy);
+        assert!(!filter.is_empty() || read(file.clone()) == read(testdata("ts").join(name)), "{copy}");
+        let Some(errors) = verified(&file) else { return };
+        assert_eq!(errors, [""; 0], "{copy}");
+    }
+}
+
+#[test]
 fn rtsp_keeps_every_byte_of_klv_whoever_dials() {
     let name = "h264_sync.ts";
     let source = klv(&testdata("ts").join(name));
@@ -179,5 +223,19 @@ fn rtsp_keeps_every_byte_of_klv_whoever_dials() {
         check_order(file, &found, &source);
         // what is muxed here is carried as the standard says, and the numbers of its cells run on
         assert_eq!(carriage_faults(&taker.media().join(file)), [], "{file}");
+        // It was stopped somewhere: the last picture, which starts with a clock, may miss its end.
+        let path = taker.media().join(file);
+        let mut bytes = std::fs::read(&path).expect("a stream");
+        let starts = |packet: &[u8]| {
+            packet[1] & 0x40 != 0 && packet[3] & 0x30 == 0x30 && packet[4] > 0 && packet[5] & 0x10 != 0
+        };
+        let end = bytes.as_chunks::<188>().0.iter().rposition(|packet| starts(packet)).expect("a picture");
+        bytes.truncate(end * 188);
+        std::fs::write(&path, bytes).expect("a file");
+        if let Some(mut errors) = verified(&path) {
+            // the time of what is filmed begins anew with the file that is played
+            errors.retain(|error| !error.starts_with("\"st0603.timestamp.order\""));
+            assert_eq!(errors, [""; 0], "{file}");
+        }
     }
 }

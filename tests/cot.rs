@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use millrace::media;
+use millrace::mux::{Demuxer, DemuxerOptions, Muxer, MuxerOptions};
 use millrace::tak::cot::{CotEvent, Event, Frame, TakControl, TakMessage, parse, parse_datagram, write_mesh};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -152,6 +154,58 @@ fn klv_leaves_byte_for_byte_one_packet_in_a_datagram() {
     assert_eq!(answer["reason"], "the input has no metadata with something to tell");
 }
 
+/// A transport stream with a KLV packet of each of these lengths, a picture before each.
+fn stream_of(lengths: &[usize]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let picture = std::fs::read(testdata("ts").join(CLIP)).expect("a clip");
+    let (mut demuxer, mut frames) = (Demuxer::new(DemuxerOptions::default()), Vec::new());
+    demuxer.push(&picture, 0, &mut |frame| frames.push(frame));
+    let pictures: Vec<media::Frame> = frames.into_iter().filter(|frame| frame.track == 0).collect();
+    let packet = |length: usize| {
+        let mut packet = b"\x06\x0e\x2b\x34\x02\x0b\x01\x01\x0e\x01\x03\x01\x01\x00\x00\x00\x83".to_vec();
+        packet.extend_from_slice(&((length - 20) as u32).to_be_bytes()[1..]);
+        packet.resize(length, 0);
+        packet
+    };
+    let packets: Vec<Vec<u8>> = lengths.iter().map(|&length| packet(length)).collect();
+    let (mut muxer, mut stream) = (Muxer::new(MuxerOptions::default()), Vec::new());
+    let mut sink = |datagram: &[u8], _| stream.extend_from_slice(datagram);
+    for (picture, packet) in pictures.iter().zip(&packets) {
+        muxer.push(picture, &mut sink);
+        muxer.push(&media::Frame { track: 1, data: packet.clone().into(), ..picture.clone() }, &mut sink);
+    }
+    muxer.flush(&mut sink);
+    (stream, packets)
+}
+
+#[test]
+fn a_packet_that_no_datagram_holds_is_counted_and_named_and_the_next_one_goes() {
+    let scene = Scene::new("");
+    let receiver = Receiver::new();
+    let output = scene.add("rover", &format!("klv+udp://{}", receiver.addr()));
+    scene.wait(&output, "Starved");
+    // 65,507 bytes are the most that a datagram over IPv4 carries
+    let (stream, packets) = stream_of(&[200, 65_508, 300, 65_508, 65_507, 100]);
+    Sender::new((Ipv4Addr::LOCALHOST, scene.port).into()).send_all_paced(stream.chunks(1316), 8.0);
+    let answer =
+        scene.engine.wait(&output, "all six", |answer| answer["stats"]["tak"]["packets"].as_u64() >= Some(6));
+    wait_for("four packets", || (receiver.count() >= 4).then_some(()));
+    let fits: Vec<_> = packets.into_iter().filter(|packet| packet.len() <= 65_507).collect();
+    assert!(
+        receiver.datagrams() == fits,
+        "{:?}",
+        receiver.datagrams().iter().map(Vec::len).collect::<Vec<_>>()
+    );
+    let stats = &answer["stats"];
+    assert_eq!((&stats["tak"]["packets"], &stats["tak"]["oversize"]), (&6.into(), &2.into()));
+    assert_eq!(stats["send_errors"], 0);
+    // said once, with what to make of it
+    let logs = wait_for("a word of it", || {
+        let logs = scene.engine.get(&format!("{output}/logs")).to_string();
+        logs.contains("a KLV packet of 65508 bytes on track").then_some(logs)
+    });
+    assert_eq!(logs.matches("longer than a datagram").count(), 1, "{logs}");
+}
+
 #[test]
 fn a_port_that_nobody_listens_at_is_told() {
     let scene = Scene::new("");
@@ -209,6 +263,99 @@ fn datagrams_tell_platform_interest_and_footprint() {
     std::thread::sleep(Duration::from_secs(3));
     let events = receiver.count();
     assert!((10..=30).contains(&events), "{events} events in three seconds");
+}
+
+/// Uid, type and relation that a task to delete names.
+fn deleted(event: &Event) -> Option<(String, String)> {
+    let link = event.part("link").filter(|_| event.kind == "t-x-d-d")?;
+    assert_eq!(link.attribute("relation"), Some("p-p"));
+    assert!(event.part("__forcedelete").is_some() && event.stale > event.start, "{event:?}");
+    Some((link.attribute("uid")?.to_owned(), link.attribute("type")?.to_owned()))
+}
+
+#[test]
+fn what_was_shown_is_taken_back_when_output_or_input_end_and_not_when_a_source_is_away() {
+    let scene = Scene::new("");
+    let (plain, server) = (Receiver::new(), TakServer::start(Manner::Agrees, None));
+    let one = scene.add("one", &format!("cot+udp://{}?uid=eye", plain.addr()));
+    scene.add("two", &format!("cot+tcp://{}?uid=spy", server.addr()));
+    let of_plain = || -> Vec<Event> {
+        plain.datagrams().iter().filter_map(|datagram| event(datagram)).map(|(event, _)| event).collect()
+    };
+    let of_server = || server.told().into_iter().map(|told| told.event).collect::<Vec<_>>();
+    let parts = |uid: &str| {
+        let parts = [("-footprint", "u-d-f"), ("-spi", "b-m-p-s-p-i"), ("", "a-f-A-M-F-Q")];
+        parts.map(|(part, kind)| (format!("{uid}{part}"), kind.to_owned())).to_vec()
+    };
+    let all_deleted = |told: &dyn Fn() -> Vec<Event>, uid: &str| {
+        wait_for("that it is taken back", || {
+            let gone: Vec<_> = told().iter().filter_map(deleted).collect();
+            (gone.len() >= 3).then(|| assert_eq!(gone, parts(uid)))
+        });
+    };
+    let flow = scene.flow();
+    trio(of_plain);
+    trio(of_server);
+    // a source that is away comes back: what was told goes stale, and nothing more
+    flow.stop();
+    scene.engine.wait(&one, "that it has nothing to tell", |answer| answer["state"] == "Starved");
+    assert!(of_plain().iter().chain(&of_server()).all(|event| deleted(event).is_none()));
+    // the input is stopped: both take back, and go on
+    let input = format!("/api/inputs/{}", scene.input);
+    scene.engine.order(&input, "stop");
+    all_deleted(&of_plain, "eye");
+    all_deleted(&of_server, "spy");
+    assert_eq!(server.connections(), 1);
+    // one output is stopped: that one takes back
+    plain.clear();
+    scene.engine.order(&input, "start");
+    let _flow = scene.flow();
+    trio(of_plain);
+    scene.engine.order(&one, "stop");
+    all_deleted(&of_plain, "eye");
+    wait_for("all of it at the server anew", || {
+        let told = of_server();
+        let anew = || told.iter().rev().take_while(|event| deleted(event).is_none());
+        ["a-f-A-M-F-Q", "b-m-p-s-p-i", "u-d-f"]
+            .iter()
+            .all(|kind| anew().any(|event| event.kind == *kind))
+            .then_some(())
+    });
+    // the input is deleted: so does the other
+    let before = of_server().iter().filter(|event| deleted(event).is_some()).count();
+    assert_eq!(before, 3);
+    scene.engine.call("DELETE", &input, None);
+    wait_for("that it is taken back, too", || {
+        let gone: Vec<_> = of_server().iter().filter_map(deleted).skip(before).collect();
+        (gone.len() >= 3).then(|| assert_eq!(gone, parts("spy")))
+    });
+}
+
+#[test]
+fn what_was_shown_of_a_file_is_taken_back_behind_its_end() {
+    let scene = Scene::new("");
+    std::fs::copy(testdata("ts").join(CLIP), scene.engine.media().join(CLIP)).expect("a clip");
+    let receiver = Receiver::new();
+    let input = scene.engine.add_input("film", &format!("file:{CLIP}?loop=false"));
+    scene.engine.add_output(input, "cot", &format!("cot+udp://{}?uid=eye", receiver.addr()));
+    // the output may have come behind the file's end: it is played once more
+    scene.engine.order(&format!("/api/inputs/{input}"), "stop");
+    scene.engine.order(&format!("/api/inputs/{input}"), "start");
+    let told = || -> Vec<Event> {
+        receiver.datagrams().iter().filter_map(|datagram| event(datagram)).map(|(event, _)| event).collect()
+    };
+    trio(told);
+    let ended = scene.engine.wait(&format!("/api/inputs/{input}"), "the file's end", |input| {
+        input["reason"].as_str().is_some_and(|reason| reason.contains("came to its end"))
+    });
+    assert_eq!(ended["state"], "Idle");
+    let gone = wait_for("that it is taken back", || {
+        let gone: Vec<_> = told().iter().filter_map(deleted).map(|gone| gone.0).collect();
+        gone.iter().any(|uid| uid == "eye").then_some(gone)
+    });
+    assert!(gone.ends_with(&["eye-footprint", "eye-spi", "eye"].map(str::to_owned)), "{gone:?}");
+    // nothing is told of it any more
+    assert!(told().last().is_some_and(|event| event.kind == "t-x-d-d"));
 }
 
 #[test]

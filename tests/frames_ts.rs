@@ -10,7 +10,7 @@ use bytes::Bytes;
 use millrace::media::{Codec, Frame, Kind, Nanos, Setup, Ticks, Tracks};
 use millrace::mux::{Damage, Demuxer, DemuxerOptions, Muxer, MuxerOptions};
 use millrace::wire::h26x::{self, Standard, length_prefixed};
-use support::{require, streams, testdata};
+use support::{require, streams, testdata, verified};
 
 const DATAGRAM: usize = 7 * 188;
 
@@ -152,6 +152,22 @@ fn every_access_unit_of_every_sample_comes_through() {
                 _ => assert_eq!(pictures, 180, "{name}"),
             }
             assert_eq!(metadata, if name == "h264_dualklv.ts" { 120 } else { 60 }, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_independent_verifier_finds_nothing_wrong_with_what_is_put_together() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let constant = MuxerOptions { rate: Some(2_000_000), ..MuxerOptions::default() };
+    for name in ["h264_async.ts", "h264_sync.ts", "h265_sync.ts"] {
+        let stream = std::fs::read(testdata("ts").join(name)).expect("a stream");
+        for (options, rate) in [(MuxerOptions::default(), "variable"), (constant, "constant")] {
+            let (_, made) = round_trip(name, &stream, options);
+            let file = folder.path().join(format!("{rate}_{name}"));
+            std::fs::write(&file, &made).expect("a file");
+            let Some(errors) = verified(&file) else { return };
+            assert_eq!(errors, [""; 0], "{name} at a {rate} rate");
         }
     }
 }

@@ -332,9 +332,14 @@ fn prometheus_reads_states_and_counts_and_no_secret() {
     let (input, to) = serve(&engine);
     engine.add_output(input, "wall \"4\" \\ north", "udp://127.0.0.1:9");
     engine.add_output(input, "channel", "rtmp://127.0.0.1:9/live/ZEBRA");
-    Sender::new(to).send_paced(&stream("h264_badsum.ts"), 1316, 8.0);
+    // slow enough that every sample for the rules holds all that it should
+    Sender::new(to).send_paced(&stream("h264_badsum.ts"), 1316, 1.5);
     let klv = format!("/api/inputs/{input}/klv");
     engine.wait(&klv, "60 packets", |klv| klv["tracks"][0]["packets"] == 60);
+    engine.wait(&format!("/api/inputs/{input}/ts-health"), "what is wrong with them", |health| {
+        let mut rules = health["rules"].as_array().into_iter().flatten();
+        rules.any(|rule| rule["id"] == "st0601.checksum" && rule["count"] == 12)
+    });
     // counters of shards are published a few times a second
     let bytes = engine.get(&format!("/api/inputs/{input}"))["stats"]["bytes"].as_u64().expect("a count");
     let address = metrics(&engine);
@@ -357,6 +362,17 @@ fn prometheus_reads_states_and_counts_and_no_secret() {
     assert_eq!(value("millrace_klv_issues_total", ("issue", "checksum")), 12.0);
     assert_eq!(value("millrace_klv_dropped_total", of), 0.0);
     assert_eq!(value("millrace_input_bytes_total", of), bytes as f64);
+    let violations = "millrace_input_rule_violations_total";
+    assert_eq!(value(violations, ("rule", "st0601.checksum")), 12.0);
+    // a rule that is kept is there from 0 on, one that has nothing to judge is not
+    assert_eq!(value(violations, ("rule", "tr101290.continuity_count_error")), 0.0);
+    let of_rule = |rule: &str| {
+        let mut samples = scrape.samples.iter().filter(|sample| sample.metric == violations);
+        samples.find(|sample| sample.labels.get("rule") == Some(rule))
+    };
+    assert!(of_rule("tr101290.cat_error").is_none());
+    let checksum = of_rule("st0601.checksum").expect("the rule");
+    assert_eq!((checksum.labels.get("input"), checksum.labels.get("priority")), (Some(of.1), Some("1")));
     assert_eq!(value("millrace_input_state", ("state", "Live")), 1.0);
     assert_eq!(value("millrace_output_desired", ("name", "channel")), 1.0);
     assert!(body.contains(r#"name="wall \"4\" \\ north""#));

@@ -23,6 +23,7 @@ use self::Kind::{Counter, Gauge};
 use super::board::{Board, Card, InputCard, OutputCard};
 use super::problem::Problem;
 use super::server::serve_router;
+use crate::inspect::conformance::Conformance;
 use crate::telemetry::{Desired, InputStats, KlvStats, OutputStats, ShardStats, State as Stand};
 
 /// What is shown.
@@ -116,6 +117,20 @@ impl Metrics {
             page.head(name, *kind, help);
             for (labels, input) in inputs {
                 page.line(name, labels, value(input.card.stats()));
+            }
+        }
+        // From 0 on for each rule that the stream has to do with: an increase is seen from the first breach on, and what
+        // does not apply is not taken for what is kept. As many lines as there are rules, for each input.
+        let name = "millrace_input_rule_violations_total";
+        page.head(
+            name,
+            Kind::Counter,
+            "Breaches of rules that apply to the stream, as ts-health names them.",
+        );
+        for (labels, input) in inputs {
+            for (rule, count) in input.conformance().iter().flat_map(Conformance::counts) {
+                let of_rule = format!("{labels},rule=\"{}\",priority=\"{}\"", rule.id, rule.priority);
+                page.line(name, &of_rule, count);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use millrace::hub::Tools;
-use millrace::ingest::{NoticeKind, SenderRule, UdpDriver};
+use millrace::ingest::{NoticeKind, Piece, SenderRule, UdpDriver};
 use millrace::media::{Nanos, PACKET};
 use millrace::net::{Interface, ReceiveOptions, SocketError, bind_receiver};
 use millrace::telemetry::InputStats;
@@ -55,8 +55,8 @@ impl Ear {
     /// Takes what has come.
     pub(super) fn poll(&mut self, tools: &mut Tools, now: Nanos) {
         let Self { driver, stats, comparer, closed, failed } = self;
-        let mut take = |payload: &[u8], _| {
-            if !*closed {
+        let mut take = |piece: Piece<'_>, _| {
+            if let (Piece::Bytes(payload), false) = (piece, *closed) {
                 comparer.take(payload);
             }
         };

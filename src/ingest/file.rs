@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use thiserror::Error;
 
-use super::{Feed, NoticeKind};
+use super::{Feed, NoticeKind, Piece};
 use crate::media::{Nanos, PACKET};
 use crate::net::clock;
 use crate::wire::ts::{FilePacer, FirstClock, Framer, NoClock, Packet, Restamper};
@@ -18,6 +18,9 @@ use crate::wire::ts::{FilePacer, FirstClock, Framer, NoClock, Packet, Restamper}
 pub struct FileDriver {
     batches: Receiver<Batch>,
     waiting: VecDeque<(Nanos, Bytes)>,
+    /// Packets handed over so far, and the first ones of passes that are to come.
+    packets: u64,
+    seams: VecDeque<u64>,
     polled_at: Nanos,
     ended: Option<NoticeKind>,
 }
@@ -39,6 +42,8 @@ pub enum FileError {
 /// Datagrams with their moments, or the end. Those of one batch share a block.
 enum Batch {
     Datagrams(Vec<(Nanos, Bytes)>),
+    /// The packet of this number, from 0, is the first one of another pass. Told before it comes.
+    Seam(u64),
     End(Result<(), FileError>),
 }
 
@@ -55,7 +60,8 @@ impl FileDriver {
             // Nobody listens any more when the driver was dropped.
             let _ = sender.send(Batch::End(end));
         })?;
-        Ok(Self { batches, waiting: VecDeque::new(), polled_at: 0, ended: None })
+        let (waiting, seams) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { batches, waiting, packets: 0, seams, polled_at: 0, ended: None })
     }
 
     pub(super) fn poll(&mut self, now: Nanos, feed: &mut Feed<'_>) -> Option<NoticeKind> {
@@ -66,7 +72,12 @@ impl FileDriver {
                     return None;
                 }
                 if let Some((due, datagram)) = self.waiting.pop_front() {
-                    feed(&datagram, due);
+                    let behind = self.packets + (datagram.len() / PACKET) as u64;
+                    while let Some(seam) = self.seams.pop_front_if(|seam| *seam < behind) {
+                        feed(Piece::Seam(seam.saturating_sub(self.packets)), due);
+                    }
+                    self.packets = behind;
+                    feed(Piece::Bytes(&datagram), due);
                 }
             }
             if let Some(ended) = self.ended.take() {
@@ -74,6 +85,7 @@ impl FileDriver {
             }
             match self.batches.try_recv() {
                 Ok(Batch::Datagrams(datagrams)) => self.waiting.extend(datagrams),
+                Ok(Batch::Seam(packet)) => self.seams.push_back(packet),
                 Ok(Batch::End(Ok(()))) => self.ended = Some(NoticeKind::Ended),
                 Ok(Batch::End(Err(error))) => {
                     let retryable = matches!(error, FileError::Read(_));
@@ -155,6 +167,7 @@ impl<'a> Player<'a> {
             }
             self.restamper.next_pass()?;
             self.first_pass = false;
+            self.gone |= self.sender.send(Batch::Seam(self.packets)).is_err();
             file.rewind()?;
         }
     }
@@ -223,6 +236,36 @@ const TOGETHER: Nanos = 1_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seams_are_told_where_the_file_begins_anew() {
+        let sample = std::fs::read("testdata/ts/h264_sync.ts").unwrap();
+        let packets = (sample.len() / PACKET) as u64;
+        assert!(!packets.is_multiple_of(7), "a seam within a datagram is the harder case");
+        let (sender, batches) = crossbeam_channel::bounded(4096);
+        let mut driver = FileDriver {
+            batches,
+            waiting: VecDeque::new(),
+            packets: 0,
+            seams: VecDeque::new(),
+            polled_at: 0,
+            ended: None,
+        };
+        let datagrams: Vec<_> = [&sample[..], &sample[..], &sample[..]]
+            .concat()
+            .chunks(DATAGRAM)
+            .map(|datagram| (1, Bytes::copy_from_slice(datagram)))
+            .collect();
+        let (early, late) = datagrams.split_at(datagrams.len() / 4);
+        let batches = [Batch::Datagrams(early.to_vec()), Batch::Seam(packets), Batch::Seam(2 * packets)];
+        batches.into_iter().chain([Batch::Datagrams(late.to_vec())]).for_each(|b| sender.send(b).unwrap());
+        let (mut passed, mut seams) = (0, Vec::new());
+        let ended = driver.poll(2, &mut |piece, _| match piece {
+            Piece::Bytes(bytes) => passed += (bytes.len() / PACKET) as u64,
+            Piece::Seam(ahead) => seams.push(passed + ahead),
+        });
+        assert_eq!((ended, passed, seams), (None, 3 * packets, vec![packets, 2 * packets]));
+    }
 
     #[test]
     fn datagrams_of_a_batch_share_a_block_and_hold_every_byte() {

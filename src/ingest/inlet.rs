@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::{mpsc, watch};
 
 use super::pipe::Pipe;
-use super::{Driver, Fed, Notice};
+use super::{Driver, Fed, Notice, Piece};
 use crate::hub::{Bounds, Intake, LaneWriter, Polled, Schedule, StreamKey, Tools};
 use crate::inspect::InputHealth;
 use crate::inspect::klv::Tap;
@@ -132,9 +132,12 @@ impl Intake for Inlet {
         if let Some(driver) = &mut self.driver {
             let (pipe, framer) = (&mut self.pipe, &mut self.framer);
             let stats = Arc::clone(&pipe.stats);
-            let (failed, more) = driver.poll(tools, now, &stats, &mut |bytes, arrival| {
-                pipe.arrive(arrival);
-                framer.push(bytes, &mut |datagram| pipe.take(datagram, arrival));
+            let (failed, more) = driver.poll(tools, now, &stats, &mut |piece, arrival| match piece {
+                Piece::Bytes(bytes) => {
+                    pipe.arrive(arrival);
+                    framer.push(bytes, &mut |datagram| pipe.take(datagram, arrival));
+                }
+                Piece::Seam(ahead) => pipe.seam(framer.pending() as u64 + ahead),
             });
             pipe.polled.more = more;
             if let Some(media) = driver.media() {

@@ -19,8 +19,17 @@ use crate::hub::{FeedReader, StreamKey, Tools};
 use crate::media::{Frame, Nanos};
 use crate::telemetry::InputStats;
 
-/// What a driver hands its stream: bytes of one datagram (or the next bytes of a file) and their arrival.
-pub type Feed<'a> = dyn FnMut(&[u8], Nanos) + 'a;
+/// What takes what a driver hands its stream, with its arrival.
+pub type Feed<'a> = dyn FnMut(Piece<'_>, Nanos) + 'a;
+
+/// What a driver hands its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes of one datagram, or the next bytes of a file.
+    Bytes(&'a [u8]),
+    /// So many packets behind what was handed over, the source plays anew from its beginning.
+    Seam(u64),
+}
 
 /// What feeds a stream. Drivers come and go; the stream and its lanes stay.
 pub enum Driver {
@@ -95,7 +104,7 @@ impl Driver {
             Self::Udp(udp) => udp.poll(tools, now, stats, feed),
             Self::File(file) => (file.poll(now, feed), false),
             Self::Fed(reader) => {
-                reader.take(|(bytes, arrival)| feed(&bytes, arrival));
+                reader.take(|(bytes, arrival)| feed(Piece::Bytes(&bytes), arrival));
                 (None, false)
             }
             Self::Media(_) => (None, false),

@@ -107,6 +107,11 @@ impl Pipe {
         self.stats.datagrams.fetch_add(1, Relaxed);
     }
 
+    /// So many packets behind what it took, the source plays anew from its beginning.
+    pub(super) fn seam(&mut self, ahead: u64) {
+        self.analyzer.seam(ahead);
+    }
+
     /// Takes a datagram of whole packets.
     pub(super) fn take(&mut self, datagram: &[u8], arrival: Nanos) {
         if let Some(tap) = &mut self.tap {

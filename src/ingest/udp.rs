@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{Feed, NoticeKind};
+use super::{Feed, NoticeKind, Piece};
 use crate::hub::Tools;
 use crate::media::Nanos;
 use crate::net::UdpReceiver;
@@ -109,11 +109,10 @@ impl UdpDriver {
                 }
                 for datagram in message.datagrams() {
                     match &mut self.reorder {
-                        None => feed(datagram, message.arrival),
+                        None => feed(Piece::Bytes(datagram), message.arrival),
                         Some(reorder) => {
                             reorder.push(datagram, message.arrival, &mut |packet: InOrder<'_>| {
-                                let payload = packet.payload;
-                                feed(payload, message.arrival)
+                                feed(Piece::Bytes(packet.payload), message.arrival)
                             });
                         }
                     }
@@ -125,7 +124,7 @@ impl UdpDriver {
             }
         }
         if let Some(reorder) = &mut self.reorder {
-            reorder.expire(now, &mut |packet: InOrder<'_>| feed(packet.payload, now));
+            reorder.expire(now, &mut |packet: InOrder<'_>| feed(Piece::Bytes(packet.payload), now));
             self.count_rtp(stats);
         }
         (None, more)

@@ -22,6 +22,7 @@ mod udp;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -56,6 +57,35 @@ macro_rules! require {
     };
 }
 pub(crate) use require;
+
+/// What an independent verifier of STANAG 4609 (`stanag4609-verify`) finds wrong with a transport stream: rule, PID
+/// and message of each error. None, visibly, where it is not installed: `pip install stanag4609`, or say in
+/// `MILLRACE_ORACLE_PYTHON` which Python has it.
+pub(crate) fn verified(file: &Path) -> Option<Vec<String>> {
+    let python = std::env::var_os("MILLRACE_ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
+    let there =
+        Command::new(&python).args(["-c", "import stanag4609.verifier"]).stderr(Stdio::null()).status();
+    if !there.is_ok_and(|status| status.success()) {
+        skipped("no stanag4609; pip install stanag4609, or set MILLRACE_ORACLE_PYTHON");
+        return None;
+    }
+    let main = "import sys; from stanag4609.verifier import main; sys.exit(main())";
+    let output = Command::new(&python)
+        .args(["-c", main, "--format", "json", "--profile", "structural"])
+        .arg(file)
+        .output()
+        .expect("python");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let findings = report["findings"].as_array().expect("findings");
+    let passed = |code: &str| findings.iter().any(|one| one["code"] == code && one["status"] == "pass");
+    assert!(passed("psi.pmt") && passed("fmv.klv"), "it saw no stream: {report:#}");
+    // How pictures were encoded is none of ours: they leave as they came.
+    let ours = |code: &str| !code.starts_with("misp.video.") && !code.starts_with("video.");
+    let errors =
+        findings.iter().filter(|one| one["status"] == "error" && one["code"].as_str().is_none_or(ours));
+    Some(errors.map(|one| format!("{} on {}: {}", one["code"], one["pid"], one["message"])).collect())
+}
 
 /// Are these programs installed? If not, says that the test is skipped; with `REQUIRE_PEERS=1`, as in
 /// CI, it fails instead.

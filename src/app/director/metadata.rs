@@ -10,6 +10,7 @@ use crate::app::tak;
 use crate::control::OutputCard;
 use crate::store::{InputId, OutputId, OutputSpec, OutputUrl};
 use crate::supervise::{Attempt, Event};
+use crate::telemetry::State;
 
 impl Director {
     /// Who the stream of an output is to TAK; `None` where TAK is told nothing. `path` is what the stream goes by.
@@ -38,7 +39,7 @@ impl Director {
         let (news, video, turn) = (source.klv().subscribe(), seen.video.subscribe(), Arc::clone(&seen.turn));
         let (stats, tak) = (Arc::clone(card.stats()), card.stats().tak.keep());
         let remarks = tak::Remarks::new(self.egress_notices.clone(), output, attempt.number());
-        let desk = |stop| tak::Desk { news, video, stop, stats, tak, remarks, turn };
+        let desk = |ended| tak::Desk { news, video, ended, stats, tak, remarks, turn };
         self.tellers.insert(output, telling.start(&self.media, &self.busy, desk));
         Ok(())
     }
@@ -54,6 +55,13 @@ impl Director {
             *known = video;
             other
         });
+        // Stopped, or played to its end. Of one that is only away the last place is worth something: that goes stale by
+        // itself.
+        let input = self.board.input(spec.input_id);
+        let ended = input.is_none_or(|input| input.card.peek(|status| status.state == State::Idle));
+        if let Some(teller) = self.tellers.get(&spec.id) {
+            teller.end(ended);
+        }
         let told = now_ms.saturating_sub(last) < TOLD_MS;
         let event = if told { Event::SourceBack } else { Event::SourceGone };
         self.tell(Id::Output(spec.input_id, spec.id), event);

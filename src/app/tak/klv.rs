@@ -18,7 +18,10 @@ pub(super) async fn tell(socket: UdpSocket, track: Option<u16>, mut desk: Desk) 
     let mut named = false;
     loop {
         let observation = tokio::select! {
-            _ = desk.stop.changed() => return Ending::Ended,
+            goes_on = Desk::ends(&mut desk.ended) => match goes_on {
+                true => continue,
+                false => return Ending::Ended,
+            },
             news = desk.news.recv() => match news {
                 Ok(observation) => observation,
                 Err(RecvError::Lagged(lost)) => {

@@ -52,7 +52,12 @@ pub(super) async fn tell(socket: UdpSocket, ear: Option<Ear>, persona: Persona, 
             }
         };
         tokio::select! {
-            _ = desk.stop.changed() => return Ending::Ended,
+            goes_on = Desk::ends(&mut desk.ended) => {
+                session.withdraw(&desk).await;
+                if !goes_on {
+                    return Ending::Ended;
+                }
+            }
             news = desk.news.recv() => match news {
                 Ok(observation) => {
                     desk.tak.packets.fetch_add(1, Relaxed);
@@ -66,7 +71,10 @@ pub(super) async fn tell(socket: UdpSocket, ear: Option<Ear>, persona: Persona, 
                 Err(RecvError::Lagged(lost)) => {
                     desk.tak.lost.fetch_add(lost, Relaxed);
                 }
-                Err(RecvError::Closed) => return Ending::Ended,
+                Err(RecvError::Closed) => {
+                    session.withdraw(&desk).await;
+                    return Ending::Ended;
+                }
             },
             length = heard => match length {
                 Ok(length) => session.hear(buffer.get(..length).unwrap_or_default(), &desk),
@@ -89,6 +97,13 @@ struct Session {
 }
 
 impl Session {
+    /// Takes back what was told.
+    async fn withdraw(&mut self, desk: &Desk) {
+        for event in self.narrator.withdraw() {
+            self.send(&event, desk).await;
+        }
+    }
+
     async fn send(&mut self, event: &Event, desk: &Desk) {
         let now = Duration::from_nanos(clock::now());
         let own = self.narrator.uid().to_owned();

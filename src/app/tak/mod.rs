@@ -53,8 +53,8 @@ type Work = Pin<Box<dyn Future<Output = Ending> + Send>>;
 pub(super) struct Desk {
     pub(super) news: News,
     pub(super) video: Address,
-    /// Ends when the task shall.
-    pub(super) stop: watch::Receiver<()>,
+    /// Whether the input has ended; is gone when the task shall end.
+    pub(super) ended: watch::Receiver<bool>,
     pub(super) stats: Arc<OutputStats>,
     pub(super) tak: Arc<TakStats>,
     pub(super) remarks: Remarks,
@@ -71,9 +71,7 @@ pub(super) struct Remarks {
 }
 
 /// A task that tells; it is asked to end when this is dropped.
-pub(super) struct Teller(
-    #[expect(dead_code, reason = "its drop is what the task waits for")] watch::Sender<()>,
-);
+pub(super) struct Teller(watch::Sender<bool>);
 
 /// How many tasks still have something to end.
 #[derive(Debug, Clone, Default)]
@@ -93,13 +91,13 @@ impl Telling {
         self,
         media: &Handle,
         busy: &Busy,
-        desk: impl FnOnce(watch::Receiver<()>) -> Desk,
+        desk: impl FnOnce(watch::Receiver<bool>) -> Desk,
     ) -> Teller {
-        let (stop, stopped) = watch::channel(());
-        let desk = desk(stopped);
+        let (end, ended) = watch::channel(false);
+        let desk = desk(ended);
         let (remarks, working) = (desk.remarks.clone(), busy.enter());
         let work = (self.run)(desk);
-        // Its owner keeps the other end of `stopped`; nothing in the task waits without a bound.
+        // Its owner keeps the other end of `ended`; nothing in the task waits without a bound.
         drop(media.spawn(async move {
             let ending = work.await;
             drop(working);
@@ -107,7 +105,27 @@ impl Telling {
                 remarks.send(NoticeKind::Disconnected { session: None, reason, retryable }).await;
             }
         }));
-        Teller(stop)
+        Teller(end)
+    }
+}
+
+impl Teller {
+    /// Says whether the input has ended, so that nothing of what was told of it holds any more.
+    pub(super) fn end(&self, ended: bool) {
+        self.0.send_if_modified(|known| std::mem::replace(known, ended) != ended);
+    }
+}
+
+impl Desk {
+    /// Waits until what was told is to be taken back; `false` = and nothing is to be told any more.
+    async fn ends(ended: &mut watch::Receiver<bool>) -> bool {
+        loop {
+            match ended.changed().await {
+                Ok(()) if *ended.borrow_and_update() => return true,
+                Ok(()) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }
 

@@ -113,13 +113,31 @@ impl Narrator {
         let same = self.current.as_ref().is_some_and(|(known, _)| {
             known.uid == uid && known.video.as_ref().map(|video| &video.url) == url.as_ref()
         });
+        let mut events = Vec::new();
         if !same {
             let identity = self.identity(uid, url);
-            self.current = Some((identity.clone(), Reporter::new(identity)));
+            match &mut self.current {
+                Some((known, reporter)) if known.uid == identity.uid => {
+                    reporter.change(identity.clone());
+                    *known = identity;
+                }
+                // Another mission: nobody tells of the one before any more.
+                _ => {
+                    events = self.withdraw();
+                    self.current = Some((identity.clone(), Reporter::new(identity)));
+                }
+            }
         }
-        let Some((_, reporter)) = &mut self.current else { return Vec::new() };
-        let monotonic = Duration::from_nanos(clock::now());
-        reporter.report(&observation.set, &observation.scene, Moment { monotonic, utc: clock::wall_ms() })
+        let Some((_, reporter)) = &mut self.current else { return events };
+        let moment = Moment { monotonic: Duration::from_nanos(clock::now()), utc: clock::wall_ms() };
+        events.extend(reporter.report(&observation.set, &observation.scene, moment));
+        events
+    }
+
+    /// Takes back what was told.
+    pub(super) fn withdraw(&mut self) -> Vec<Event> {
+        let reporter = self.current.as_mut().map(|(_, reporter)| reporter);
+        reporter.map_or(Vec::new(), |reporter| reporter.withdraw(clock::wall_ms()))
     }
 
     /// The video as it is entered into lists.

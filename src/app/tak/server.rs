@@ -150,7 +150,13 @@ impl Session {
         let mut buffer = vec![0; READ];
         loop {
             let done = tokio::select! {
-                _ = desk.stop.changed() => return Ending::Ended,
+                goes_on = Desk::ends(&mut desk.ended) => {
+                    let done = self.withdraw(desk).await;
+                    if !goes_on {
+                        return Ending::Ended;
+                    }
+                    done
+                }
                 news = desk.news.recv() => match news {
                     Ok(observation) => {
                         desk.tak.packets.fetch_add(1, Relaxed);
@@ -169,7 +175,11 @@ impl Session {
                         desk.tak.lost.fetch_add(lost, Relaxed);
                         Ok(())
                     }
-                    Err(RecvError::Closed) => return Ending::Ended,
+                    Err(RecvError::Closed) => {
+                        // A server that is gone by now needs to be told nothing.
+                        drop(self.withdraw(desk).await);
+                        return Ending::Ended;
+                    }
                 },
                 read = self.socket.read(&mut buffer) => match read {
                     Ok(0) => Err("the server closed the connection".to_owned()),
@@ -189,6 +199,12 @@ impl Session {
                 return Ending::Failed { reason, retryable: true };
             }
         }
+    }
+
+    /// Takes back what was told, unless nothing may be said now: then it holds no longer than it said.
+    async fn withdraw(&mut self, desk: &Desk) -> Result<(), String> {
+        let events = self.narrator.withdraw();
+        if self.negotiation.may_send() { self.send(&events, desk).await } else { Ok(()) }
     }
 
     async fn send(&mut self, events: &[Event], desk: &Desk) -> Result<(), String> {

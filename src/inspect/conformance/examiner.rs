@@ -46,6 +46,9 @@ impl Examiner {
             self.programs.iter_mut().flat_map(|program| &mut program.lanes).for_each(Lane::reset);
         }
         for sampled in sample.iter() {
+            if sampled.seam {
+                self.begin_anew();
+            }
             self.stage.arrival = sampled.arrival;
             let (programs, stage) = (&mut self.programs, &mut self.stage);
             self.demux.push(sampled.packet, &mut |number, event| read(programs, stage, number, event));
@@ -54,10 +57,9 @@ impl Examiner {
 
     /// The stream has ended: what was missing up to here will not come.
     pub fn finish(&mut self) {
-        let (programs, stage) = (&mut self.programs, &mut self.stage);
-        self.demux.flush(&mut |number, event| read(programs, stage, number, event));
-        for program in programs {
-            program.pictures.settle(None, &mut stage.checks);
+        self.flush();
+        let stage = &mut self.stage;
+        for program in &mut self.programs {
             let seconds = program.seconds();
             for lane in &mut program.lanes {
                 lane.finish(Moment { arrival: stage.arrival, seconds, pid: lane.pid }, &mut stage.checks);
@@ -100,6 +102,26 @@ impl Examiner {
             facts.collect::<Vec<_>>()
         };
         self.programs.iter().flat_map(of).collect()
+    }
+}
+
+impl Examiner {
+    /// What comes was made before what came: times and counters of metadata and pictures start anew.
+    fn begin_anew(&mut self) {
+        self.flush();
+        for program in &mut self.programs {
+            program.pictures.forget();
+            program.lanes.iter_mut().for_each(Lane::begin_anew);
+        }
+    }
+
+    /// Takes what waits for something behind it.
+    fn flush(&mut self) {
+        let (programs, stage) = (&mut self.programs, &mut self.stage);
+        self.demux.flush(&mut |number, event| read(programs, stage, number, event));
+        for program in programs {
+            program.pictures.settle(None, &mut stage.checks);
+        }
     }
 }
 

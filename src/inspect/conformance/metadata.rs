@@ -75,6 +75,12 @@ impl Lane {
         (self.sequence, self.fragment) = (None, false);
     }
 
+    /// What comes was made before what came.
+    pub(super) fn begin_anew(&mut self) {
+        self.reset();
+        self.last_time = None;
+    }
+
     /// Takes a PES packet; `pcr` is the last one of its program.
     pub(super) fn take(
         &mut self,

@@ -116,10 +116,10 @@ impl Conformance {
         self.rules.iter().filter(|finding| finding.state == Verdict::Failed)
     }
 
-    /// Breaches of each rule that applies, by its id: for counters.
-    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    /// Breaches of each rule that applies: for counters.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static Rule, u64)> {
         let applies = |finding: &&Finding| finding.state != Verdict::NotApplicable;
-        self.rules.iter().filter(applies).map(|finding| (finding.rule.id, finding.count))
+        self.rules.iter().filter(applies).map(|finding| (finding.rule, finding.count))
     }
 }
 

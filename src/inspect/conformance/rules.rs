@@ -75,9 +75,9 @@ pub static RULES: [Rule; 44] = [
     vital(Vital::PcrDiscontinuity, 2, "tr101290.pcr_discontinuity_indicator_error", "The clock jumps only where that is announced", "TR 101 290, 2.3b",
         "steps of the PCR back, or by more than 1 s, without discontinuity_indicator"),
     vital(Vital::PcrAccuracy, 2, "tr101290.pcr_accuracy_error", "PCRs are right to 0.5 us", "TR 101 290, 2.4; ISO/IEC 13818-1, 2.4.2.2",
-        "PCRs of the first program off the line that 32 of them make over their bytes; not applicable while the bit rate varies"),
+        "PCRs of a program off the line that 32 of them make over their bytes, up to 16 programs; not applicable while the bit rate varies"),
     vital(Vital::PcrArrival, 2, "ts102034.pcr_jitter", "PCRs arrive when they say, to 40 ms", "ETSI TS 102 034 (network jitter); TR 101 290, 2.4 (PCR_OJ)",
-        "arrival of a PCR of the first program after the one before, less what the clock says: jitter of source and network \
+        "arrival of a PCR after the one before of its program, less what the clock says: jitter of source and network \
          together, as the kernel stamps datagrams; not applicable to files"),
     vital(Vital::Pts, 2, "tr101290.pts_error", "A PTS comes at least every 0.7 s", "TR 101 290, 2.5; ST 1402.2, 7.3",
         "differences of successive PTS of pictures and sound"),

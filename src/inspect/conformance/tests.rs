@@ -7,7 +7,7 @@ use super::{Conformance, Examiner, RULES, Verdict};
 use crate::wire::klv::{PREFIX, sum16};
 use crate::wire::ts::packet::{PACKET, Packet, pcr_delta, set_continuity, set_pcr};
 use crate::wire::ts::psi::{Pmt, packetize};
-use crate::wire::ts::{Analyzer, Framer};
+use crate::wire::ts::{Analyzer, Framer, Restamper};
 
 const PMT: u16 = 0x100;
 const VIDEO: u16 = 0x101;
@@ -20,8 +20,14 @@ fn stream(name: &str) -> Vec<u8> {
 
 /// What is found in a file; `arrivals` = each datagram arrives when its clock says, else nobody knows when.
 fn look(stream: &[u8], arrivals: bool) -> Conformance {
+    look_over(stream, arrivals, None)
+}
+
+/// The same; `seam` = whoever makes the stream says that it begins anew with this packet.
+fn look_over(stream: &[u8], arrivals: bool, seam: Option<u64>) -> Conformance {
     let (mut analyzer, mut examiner, mut framer) = (Analyzer::new(), Examiner::default(), Framer::stream());
     analyzer.keep_sample();
+    seam.into_iter().for_each(|seam| analyzer.seam(seam));
     let (mut position, mut passed, mut last) = (0, 1u64, None);
     let mut take = |datagram: &[u8]| {
         let clock = Packet::all(datagram).filter(|packet| packet.pid() == VIDEO).find_map(Packet::pcr);
@@ -228,6 +234,11 @@ fn a_stream_without_anything_is_judged_by_nothing() {
 #[test]
 fn damaged_packets_are_told_by_what_is_damaged() {
     let nulls = || stream("h264_nulls.ts");
+    let whole = look(&nulls(), false);
+    for id in ["tr101290.transport_error", "tr101290.continuity_count_error"] {
+        let finding = whole.rules.iter().find(|finding| finding.rule.id == id).expect("the rule");
+        assert_eq!(finding.state, Verdict::Ok, "{id} holds for packets that are all there");
+    }
     let mut damaged = nulls();
     let null =
         packets(&mut damaged).iter().position(|packet| view(packet).pid() == 0x1fff).expect("a null packet");
@@ -374,6 +385,37 @@ fn pcrs_of_a_constant_rate_are_held_against_their_neighbours() {
 }
 
 #[test]
+fn the_clock_of_every_program_is_held_against_its_rules() {
+    const SECOND: u16 = 0x201;
+    let original = stream("h264_multiprog.ts");
+    let is_second = |packet: &[u8; PACKET]| view(packet).pid() == SECOND && view(packet).pcr().is_some();
+    let breach = |stream: &[u8], id: &str| {
+        let found = look(stream, true);
+        let finding = found.rules.iter().find(|finding| finding.rule.id == id).expect("the rule");
+        (finding.count, finding.last.as_ref().and_then(|last| last.pid))
+    };
+    // its PCRs on a line, but for one that is off by 10 us
+    let mut constant = original.clone();
+    for (packet, number) in packets(&mut constant).iter_mut().zip(0..) {
+        set_pcr(packet, 27_000_000 + number * 32_000);
+    }
+    assert_eq!(breach(&constant, "tr101290.pcr_accuracy_error"), (0, None));
+    let wrong = packets(&mut constant).iter_mut().filter(|packet| is_second(packet)).nth(100);
+    let wrong = wrong.expect("a PCR of the second program");
+    let pcr = view(wrong).pcr().expect("a PCR");
+    set_pcr(wrong, pcr + 270);
+    assert_eq!(breach(&constant, "tr101290.pcr_accuracy_error"), (1, Some(SECOND)));
+    // from one picture on it is 45 ms ahead, and what it comes with is not
+    let mut early = original;
+    assert_eq!(breach(&early, "ts102034.pcr_jitter"), (0, None));
+    for packet in packets(&mut early).iter_mut().filter(|packet| is_second(packet)).skip(60) {
+        let pcr = view(packet).pcr().expect("a PCR");
+        set_pcr(packet, pcr + 45 * 27_000);
+    }
+    assert_eq!(breach(&early, "ts102034.pcr_jitter"), (1, Some(SECOND)));
+}
+
+#[test]
 fn carriage_that_is_declared_wrong_is_told_by_what_the_bytes_are() {
     let mut damaged = stream("h264_sync.ts");
     edit_pmt(&mut damaged, |pmt| pmt.streams[1].stream_type = 0x06);
@@ -502,6 +544,30 @@ fn items_of_the_minimum_set_are_missed() {
     });
     let found = expect(&damaged, &[("st0902.minimum", 1)]);
     assert_eq!(text(&found, "st0902.minimum"), "never came: 3 Mission ID");
+}
+
+#[test]
+fn a_seam_that_is_told_is_nobody_s_fault_and_all_else_still_is() {
+    for name in ["h264_sync.ts", "h264_async.ts", "h265_sync.ts"] {
+        let first = stream(name);
+        let mut restamper = Restamper::default();
+        first.as_chunks().0.iter().for_each(|packet| restamper.observe(view(packet)));
+        restamper.next_pass().expect("a clock");
+        let mut second = first.clone();
+        packets(&mut second).iter_mut().for_each(|packet| restamper.rewrite(packet));
+        let twice = [&first[..], &second].concat();
+        let seam = (first.len() / PACKET) as u64;
+        let untold = failures(&look(&twice, false));
+        assert!(
+            untold.contains_key("st0601.time") && untold.contains_key("st0604.order"),
+            "{name}: {untold:?}"
+        );
+        assert_eq!(failures(&look_over(&twice, false, Some(seam))), BTreeMap::new(), "{name}");
+        // what goes back elsewhere is told as before
+        let again = [&twice[..], &first].concat();
+        let told = failures(&look_over(&again, false, Some(seam)));
+        assert_eq!(told.get("st0601.time"), Some(&1), "{name}: {told:?}");
+    }
 }
 
 #[test]

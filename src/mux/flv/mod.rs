@@ -90,7 +90,11 @@ fn slot(track: &Track) -> Result<Slot, &'static str> {
         }
         Codec::PcmA => Slot::Audio(AudioCodec::PcmA),
         Codec::PcmU => Slot::Audio(AudioCodec::PcmU),
-        Codec::Klv => return Err("RTMP has no slot for KLV metadata"),
+        Codec::Klv => {
+            return Err(
+                "RTMP has no slot for KLV metadata; an output klv+udp://HOST:PORT beside this one carries it",
+            );
+        }
     })
 }
 

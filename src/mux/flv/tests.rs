@@ -241,7 +241,8 @@ fn tracks_without_a_slot_are_named() {
     let dropped = dropped_tracks(&all);
     let named: Vec<usize> = dropped.iter().map(|dropped| dropped.track).collect();
     assert_eq!(named, [0, 1, 3, 5, 6]);
-    assert_eq!(dropped[0].reason, "RTMP has no slot for KLV metadata");
+    let way = "RTMP has no slot for KLV metadata; an output klv+udp://HOST:PORT beside this one carries it";
+    assert_eq!(dropped[0].reason, way);
     assert_eq!(dropped_tracks(&tracks(Standard::H264)), []);
 }
 

@@ -70,6 +70,8 @@ pub struct Reporter {
     platform: Pace,
     interest: Pace,
     footprint: Pace,
+    /// What was told and not taken back: platform, interest, footprint.
+    shown: [bool; 3],
 }
 
 impl Default for Identity {
@@ -104,7 +106,12 @@ impl Reporter {
     /// Tells a stream as `identity`.
     pub fn new(identity: Identity) -> Self {
         let pace = Pace::new(identity.every);
-        Self { identity, platform: pace.clone(), interest: pace.clone(), footprint: pace }
+        Self { identity, platform: pace.clone(), interest: pace.clone(), footprint: pace, shown: [false; 3] }
+    }
+
+    /// Tells the same stream otherwise from now on; all of it is due.
+    pub fn change(&mut self, identity: Identity) {
+        *self = Self { shown: self.shown, ..Self::new(identity) };
     }
 
     /// The events that are due now; `set` is what holds, `scene` what it says of the world.
@@ -114,20 +121,37 @@ impl Reporter {
         if let Some(sensor) = scene.sensor {
             let azimuth = scene.sight.map(|sight| sight.azimuth).or(scene.heading);
             if self.platform.is_due(at, sensor.place, azimuth) {
+                self.shown[0] = true;
                 events.push(self.platform(set, scene, sensor, now));
             }
         }
         if let Some(spot) = scene.target.or(scene.center)
             && self.interest.is_due(at, spot.place, None)
         {
+            self.shown[1] = true;
             events.push(self.interest(set, spot, now));
         }
         if let Some(footprint) = &scene.footprint
             && let Some(middle) = middle(footprint)
             && self.footprint.is_due(at, middle, None)
         {
+            self.shown[2] = true;
             events.push(self.footprint(set, footprint, middle, now));
         }
+        events
+    }
+
+    /// Takes back what was told, parts before the whole: a task to delete for each. All of it is due anew.
+    pub fn withdraw(&mut self, utc: u64) -> Vec<Event> {
+        let [platform, interest, footprint] = self.shown;
+        let identity = &self.identity;
+        let kind = identity.kind();
+        let told =
+            [(footprint, FOOTPRINT, "u-d-f"), (interest, INTEREST, "b-m-p-s-p-i"), (platform, "", &*kind)];
+        let told = told.into_iter().filter(|told| told.0);
+        let events =
+            told.map(|(_, part, kind)| delete(&format!("{}{part}", identity.uid), kind, utc)).collect();
+        *self = Self::new(self.identity.clone());
         events
     }
 
@@ -221,6 +245,24 @@ impl Reporter {
     }
 }
 
+/// A task to delete. Whom it is about says the link, of which ATAK wants uid, relation and type; without `__forcedelete` it
+/// only ages markers, and leaves shapes.
+fn delete(uid: &str, kind: &str, utc: u64) -> Event {
+    Event {
+        uid: format!("{uid}-delete"),
+        kind: "t-x-d-d".into(),
+        how: "m-g".into(),
+        time: utc,
+        start: utc,
+        stale: utc.saturating_add(DELETE_STALE),
+        point: Point { latitude: 0.0, longitude: 0.0, hae: None, ce: None, le: None },
+        detail: vec![
+            Element::new("link").with("relation", "p-p").with("uid", uid).with("type", kind),
+            Element::new("__forcedelete"),
+        ],
+    }
+}
+
 /// `<sensor>`: ATAK draws a cone only where azimuth, field of view and range are all there, CloudTAK none where the
 /// azimuth is exactly 0. `hideFov` and `fovLabels` switch on by being there, whatever they say, so they are not.
 fn sensor_view(set: &Set<'_>, scene: &Scene) -> Option<Element> {
@@ -304,6 +346,8 @@ fn degrees(value: f64) -> String {
     format!("{value:.7}")
 }
 
+/// How long a task to delete holds, milliseconds: clocks of clients are off by less.
+const DELETE_STALE: u64 = 60_000;
 /// What uids of parts end in.
 const INTEREST: &str = "-spi";
 const FOOTPRINT: &str = "-footprint";

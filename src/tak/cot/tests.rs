@@ -131,6 +131,36 @@ fn a_flight_is_told_as_platform_interest_and_footprint() {
 }
 
 #[test]
+fn what_was_told_is_taken_back_once_and_told_anew_behind_that() {
+    let set = flight();
+    let mut reporter = Reporter::new(identity());
+    let withdrawn = |events: &[Event]| -> Vec<(String, String)> {
+        events.iter().for_each(check);
+        assert!(events.iter().all(|event| event.kind == "t-x-d-d" && event.stale == UTC + 60_000));
+        assert!(events.iter().all(|event| event.part("__forcedelete").is_some()));
+        let link = |event: &Event, name: &str| {
+            let link = event.part("link").expect("a link");
+            assert_eq!(link.attribute("relation"), Some("p-p"));
+            link.attribute(name).expect("an attribute").to_owned()
+        };
+        events.iter().map(|event| (link(event, "uid"), link(event, "type"))).collect()
+    };
+    assert!(reporter.withdraw(UTC).is_empty());
+    let told = reporter.report(&set, &Scene::read(&set, false), moment(0));
+    // another url of the picture makes nothing of it unsaid
+    reporter.change(Identity { video: None, ..identity() });
+    let mut expected: Vec<_> = told.into_iter().map(|event| (event.uid, event.kind)).collect();
+    expected.reverse();
+    assert_eq!(withdrawn(&reporter.withdraw(UTC)), expected);
+    assert!(reporter.withdraw(UTC).is_empty());
+    // nothing but the platform
+    let mut set = set;
+    set.items.retain(|item| [2, 13, 14, 75].contains(&item.tag));
+    assert_eq!(reporter.report(&set, &Scene::read(&set, false), moment(1)).len(), 1);
+    assert_eq!(withdrawn(&reporter.withdraw(UTC)), expected[2..]);
+}
+
+#[test]
 fn an_event_is_of_the_metadata_s_time_but_never_of_the_future() {
     let told = |micros| {
         let mut set = flight();

@@ -32,6 +32,8 @@ pub struct Analyzer {
     /// Errors of sections that the rules were told of.
     crc_told: u64,
     sampler: Option<Box<Sampler>>,
+    /// The packet at which the source plays anew.
+    seam: Option<u64>,
 }
 
 /// What a datagram says to the lane that keeps it.
@@ -118,6 +120,7 @@ impl Analyzer {
             watch: Watch::default(),
             crc_told: 0,
             sampler: None,
+            seam: None,
         };
         analyzer.slot(PAT_PID);
         analyzer
@@ -138,6 +141,13 @@ impl Analyzer {
         self.watch.framing(junk_bytes, resyncs);
     }
 
+    /// Whoever makes the stream says that, so many packets behind those that came, it plays anew from its beginning what it
+    /// played before, with clocks and counters that go on. Metadata and time stamps of pictures are not held against those
+    /// in front of it.
+    pub fn seam(&mut self, ahead: u64) {
+        self.seam = Some(self.packets + ahead);
+    }
+
     /// Takes the next datagram: `position` is its index in the lane, `arrival` in nanoseconds on any clock that
     /// does not step. Bytes that are no whole packets are left out.
     pub fn datagram(&mut self, position: u64, bytes: &[u8], arrival: u64) -> Inspection {
@@ -152,6 +162,10 @@ impl Analyzer {
                 random_access = Some(join);
                 self.joins += 1;
             }
+        }
+        if self.packets > 0 {
+            self.watch.vitals.judge(Vital::Continuity);
+            self.watch.vitals.judge(Vital::Transport);
         }
         Inspection { pcr: self.time_at(start), random_access }
     }
@@ -197,6 +211,10 @@ impl Analyzer {
     fn packet(&mut self, packet: Packet<'_>, position: u64, arrival: u64) -> Option<u64> {
         let index = self.packets;
         self.packets += 1;
+        if self.seam == Some(index) {
+            self.seam = None;
+            self.sampler.iter_mut().for_each(|sampler| sampler.seam());
+        }
         if packet.has_error() {
             // Its PID may be wrong: no PID is made of it, and nothing in it is believed.
             self.errors += 1;
@@ -306,21 +324,19 @@ impl Analyzer {
                 if !packet.is_discontinuity() {
                     self.watch.note(Vital::PcrDiscontinuity, Some(pid), Slip::Jump(step));
                 }
-                self.watch.jumped(first);
+                self.watch.jumped(pid, first);
             }
             Step::On(step, travelled) => {
                 if step > LATE as u64 {
                     self.watch.late(pid, step, first);
                 }
-                if first {
-                    self.watch.line(pid, byte, pcr);
-                    // files have no arrivals
-                    if arrival > 0 {
-                        self.watch.arrived(pid, travelled);
-                    }
-                    if self.watch.tick(step) {
-                        self.look(false);
-                    }
+                self.watch.line(pid, byte, pcr);
+                // files have no arrivals
+                if arrival > 0 {
+                    self.watch.arrived(pid, travelled);
+                }
+                if first && self.watch.tick(step) {
+                    self.look(false);
                 }
             }
         }
@@ -398,6 +414,8 @@ impl Analyzer {
                 _ => Role::Other,
             };
         }
+        let clocks = self.pids.iter().filter(|state| state.watch.clock).map(|state| state.pid);
+        self.watch.follow(clocks);
         if self.clock_pid != self.tables.clock_pid() {
             (self.clock_pid, self.told) = (self.tables.clock_pid(), None);
         }

@@ -13,6 +13,8 @@ pub struct Sample {
     pub arrivals: Vec<(u32, u64)>,
     /// Packets that found no room in front of these: what is under way is damaged.
     pub lost: u64,
+    /// In front of the packets of these numbers the source plays anew from its beginning.
+    pub seams: Vec<u32>,
 }
 
 /// A packet of a [`Sample`] with its arrival.
@@ -22,6 +24,8 @@ pub struct Sampled<'a> {
     pub packet: &'a [u8; PACKET],
     /// When it arrived.
     pub arrival: u64,
+    /// In front of it the source plays anew from its beginning.
+    pub seam: bool,
 }
 
 /// Which packets of a PID are copied.
@@ -46,13 +50,13 @@ pub(super) struct Sampler {
 impl Sample {
     /// Its packets.
     pub fn iter(&self) -> impl Iterator<Item = Sampled<'_>> {
-        let mut arrivals = self.arrivals.iter().peekable();
+        let (mut arrivals, mut seams) = (self.arrivals.iter().peekable(), self.seams.iter().peekable());
         let mut arrival = 0;
         self.packets.as_chunks().0.iter().zip(0u32..).map(move |(packet, number)| {
             while let Some(&(_, at)) = arrivals.next_if(|(from, _)| *from <= number) {
                 arrival = at;
             }
-            Sampled { packet, arrival }
+            Sampled { packet, arrival, seam: seams.next_if(|from| **from <= number).is_some() }
         })
     }
 }
@@ -113,6 +117,14 @@ impl Sampler {
         sample.packets.extend_from_slice(packet.bytes());
     }
 
+    /// In front of the next packet the source plays anew.
+    pub(super) fn seam(&mut self) {
+        let number = (self.sample.packets.len() / PACKET) as u32;
+        if self.sample.seams.last() != Some(&number) {
+            self.sample.seams.push(number);
+        }
+    }
+
     /// What was copied since the last time.
     pub(super) fn take(&mut self) -> Option<Sample> {
         if self.sample.packets.is_empty() {
@@ -121,7 +133,10 @@ impl Sampler {
         // the loss lies behind what is taken now
         let lost = std::mem::take(&mut self.lost);
         let packets = Vec::with_capacity(self.sample.packets.len());
-        let next = Sample { packets, lost, ..Sample::default() };
+        // and so does a seam that no packet followed yet
+        let end = (self.sample.packets.len() / PACKET) as u32;
+        let seams = self.sample.seams.pop_if(|seam| *seam == end).map(|_| 0).into_iter().collect();
+        let next = Sample { packets, lost, seams, ..Sample::default() };
         Some(std::mem::replace(&mut self.sample, next))
     }
 }

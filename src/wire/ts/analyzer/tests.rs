@@ -519,6 +519,26 @@ fn the_report_reads_well() {
     assert!(empty.render().starts_with("Transport stream without a PAT: 0 b/s, 0 packets"));
 }
 
+#[test]
+fn clocks_beyond_a_bound_are_not_followed() {
+    let mut s = Script::default();
+    let programs: Vec<(u16, u16)> = (1..=40).map(|number| (number, 0x300 + number)).collect();
+    s.pat(&programs);
+    for &(number, pid) in &programs {
+        s.section(pid, &pmt(number, 0, &[(0x1b, 0x400 + number)]).section().unwrap());
+    }
+    let (mut analyzer, _) = s.analyze();
+    assert_eq!(analyzer.watch.clocks(), 16);
+    // all but one are gone
+    s.packets.clear();
+    let pat = Pat { programs: vec![(1, 0x301)], version: 1, ..Pat::default() };
+    s.section(PAT_PID, &pat.section().unwrap());
+    for packet in &s.packets {
+        analyzer.datagram(0, packet, 0);
+    }
+    assert_eq!(analyzer.watch.clocks(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

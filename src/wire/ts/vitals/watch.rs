@@ -7,7 +7,7 @@
 use super::{Breach, Slip, Vital, Vitals};
 use crate::wire::ts::packet::PCR_HZ;
 
-/// Follows the clock of the first program, and what must come within times.
+/// Follows the clock of the first program, and what must come within times; the clocks of all of them for their quality.
 #[derive(Debug, Default)]
 pub(in crate::wire::ts) struct Watch {
     pub(in crate::wire::ts) vitals: Vitals,
@@ -25,12 +25,20 @@ pub(in crate::wire::ts) struct Watch {
     cat_told: bool,
     /// Jumps of clocks so far: PTS on both sides of one say nothing.
     pub(in crate::wire::ts) epoch: u8,
-    /// Byte and PCR of the last PCRs of the first program, and how many there are.
-    line: [(u64, u64); LINE],
-    lined: usize,
+    /// Of each program's clock, as far as there is room.
+    lines: Vec<Line>,
+    framed: (u64, u64),
+}
+
+/// The last PCRs of a program.
+#[derive(Debug)]
+struct Line {
+    pid: u16,
+    /// Byte and PCR of each, and how many there are.
+    points: [(u64, u64); LINE],
+    filled: usize,
     /// PCRs to pass before a line is looked for again: most streams have none.
     rest: u32,
-    framed: (u64, u64),
 }
 
 /// When something was last seen.
@@ -113,7 +121,7 @@ impl Watch {
 
     /// A PCR of the first program, so many ticks after the one before. Answers whether it is time to look at tables.
     pub(in crate::wire::ts) fn tick(&mut self, step: u64) -> bool {
-        self.flow = 0;
+        (self.flow, self.silent) = (0, false);
         let ticks = step.saturating_sub(std::mem::take(&mut self.credited));
         self.vitals.clock += ticks;
         ticks > 0
@@ -127,31 +135,49 @@ impl Watch {
     }
 
     /// The clock goes on somewhere else.
-    pub(in crate::wire::ts) fn jumped(&mut self, first_program: bool) {
+    pub(in crate::wire::ts) fn jumped(&mut self, pid: u16, first_program: bool) {
         self.epoch = self.epoch.wrapping_add(1);
         if first_program {
             (self.flow, self.credited, self.silent) = (0, 0, false);
-            self.lined = 0;
+        }
+        if let Some(line) = self.lines.iter_mut().find(|line| line.pid == pid) {
+            line.filled = 0;
         }
     }
 
-    /// A PCR of the first program at this byte: those of a constant rate lie on a line.
+    /// The PIDs that carry the clocks of programs are these from now on.
+    pub(in crate::wire::ts) fn follow(&mut self, clocks: impl Iterator<Item = u16> + Clone) {
+        self.lines.retain(|line| clocks.clone().any(|pid| pid == line.pid));
+        for pid in clocks {
+            if self.lines.len() < CLOCKS_MOST && self.lines.iter().all(|line| line.pid != pid) {
+                self.lines.push(Line { pid, points: [(0, 0); LINE], filled: 0, rest: 0 });
+            }
+        }
+    }
+
+    /// How many programs' clocks are laid into lines.
+    #[cfg(test)]
+    pub(in crate::wire::ts) fn clocks(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// A PCR of a program at this byte: those of a constant rate lie on a line.
     pub(in crate::wire::ts) fn line(&mut self, pid: u16, byte: u64, pcr: u64) {
-        self.silent = false;
-        if self.rest > 0 {
-            self.rest -= 1;
+        let Some(line) = self.lines.iter_mut().find(|line| line.pid == pid) else { return };
+        if line.rest > 0 {
+            line.rest -= 1;
             return;
         }
-        if let Some(point) = self.line.get_mut(self.lined) {
+        if let Some(point) = line.points.get_mut(line.filled) {
             *point = (byte, pcr);
-            self.lined += 1;
+            line.filled += 1;
         }
-        if self.lined < LINE {
+        if line.filled < LINE {
             return;
         }
-        self.lined = 0;
-        let Some(faults) = line_faults(&self.line) else {
-            self.rest = REST;
+        line.filled = 0;
+        let Some(faults) = line_faults(&line.points) else {
+            line.rest = REST;
             return;
         };
         self.vitals.judge(Vital::PcrAccuracy);
@@ -362,6 +388,8 @@ const PUNCTUAL: f64 = 40e6;
 const ACCURATE: f64 = 500.0;
 /// What lies off further is no fault of a constant rate but a rate that is not constant.
 const NO_LINE: f64 = 250e3;
+/// Programs whose PCRs are laid into a line.
+const CLOCKS_MOST: usize = 16;
 /// PCRs that are laid into a line.
 const LINE: usize = 32;
 /// PCRs between lines where there was none.
@@ -382,7 +410,7 @@ mod tests {
         let (mut watch, mut pid) = (Watch::default(), PidWatch::new(true));
         let mut count = |pts: u64, jump: bool| {
             if jump {
-                watch.jumped(false);
+                watch.jumped(0x101, false);
             }
             watch.pts(0x101, &mut pid, pts & PTS_MASK);
             watch.vitals.tally(Vital::Pts).count
