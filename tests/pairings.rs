@@ -88,6 +88,7 @@ fn every_input_reaches_every_output_whole() {
     require!("ffmpeg");
     let Some(nginx) = Nginx::start() else { return };
     let (folder, clip) = long_clip(SECONDS);
+    // No input dials anew when the clip is over: it would be given the last second once more.
     let configuration = "reconnect: {delay_s: 1}\ninput: {stall_after_s: 60}\n";
     let [near, tested, far] = [(); 3].map(|()| Engine::with(configuration));
     let stage = Stage { near, tested, far, nginx };
