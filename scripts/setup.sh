@@ -98,7 +98,8 @@ build() {
 
 peers() {
     apt_install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad} multicat srt-tools \
-        nginx libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 iproute2 ethtool nftables strace jq curl procps
+        nginx libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 vlc-bin vlc-plugin-{base,access-extra} obs-studio xvfb \
+        iproute2 ethtool nftables strace jq curl procps
     # Its sister over GnuTLS does as well, and the two exclude each other.
     [ -e /usr/include/srt/srt.h ] || apt_install gcc libc6-dev libsrt-openssl-dev
 }

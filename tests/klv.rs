@@ -42,14 +42,14 @@ fn path(name: &str) -> String {
     testdata(name).to_str().expect("UTF-8").to_owned()
 }
 
-/// A file of the samples, which stand beside the checkout or where `MILLRACE_SAMPLES` says.
+/// A file of the samples, which stand beside the checkout or where `KLV_SAMPLES` says.
 fn sample(name: &str) -> Option<PathBuf> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let beside = ["../shared/samples", "../../shared/samples"].map(|path| root.join(path));
-    let asked = std::env::var_os("MILLRACE_SAMPLES").map(PathBuf::from);
+    let asked = std::env::var_os("KLV_SAMPLES").map(PathBuf::from);
     let found = asked.into_iter().chain(beside).map(|folder| folder.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        skipped(&format!("no {name} in shared/samples beside the checkout, nor in $MILLRACE_SAMPLES"));
+        skipped(&format!("no {name} in shared/samples beside the checkout, nor in $KLV_SAMPLES"));
     }
     found
 }
@@ -174,10 +174,10 @@ consume(demuxer.finish())
 
 #[test]
 fn an_independent_demuxer_and_decoder_find_the_same() {
-    let python = std::env::var_os("MILLRACE_ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = std::env::var_os("ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
     let there = Command::new(&python).args(["-c", "import stanag4609"]).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
-        return skipped("no stanag4609; pip install stanag4609, or set MILLRACE_ORACLE_PYTHON");
+        return skipped("no stanag4609; pip install stanag4609, or set ORACLE_PYTHON");
     }
     for name in
         ["h264_async.ts", "h265_sync.ts", "h264_async_multi.ts", "h264_dualklv.ts", "h264_multiprog.ts"]

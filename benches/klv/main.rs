@@ -1,7 +1,7 @@
 //! How fast KLV is read: packets enter in memory, rates on one core leave, beside the rate of an independent decoder on
 //! the same bytes; and how fast and at what cost it is found in transport streams, and how soon it is told. Prints a table for people, then one JSON object for each row.
 //!
-//! The decoder beside is the PyPI package `stanag4609`, run by `python3` or by what `MILLRACE_ORACLE_PYTHON` names; where
+//! The decoder beside is the PyPI package `stanag4609`, run by `python3` or by what `ORACLE_PYTHON` names; where
 //! it is not installed, the table says so.
 #![allow(clippy::print_stderr, reason = "progress belongs on standard error, results on standard output")]
 
@@ -105,7 +105,7 @@ fn decode(seconds: f64) -> Result<Row> {
     let oracle = oracle(&packet, seconds, heading);
     if let Err(error) = &oracle {
         eprintln!(
-            "SKIPPED: stanag4609 is not beside ({error}); pip install stanag4609, or set MILLRACE_ORACLE_PYTHON"
+            "SKIPPED: stanag4609 is not beside ({error}); pip install stanag4609, or set ORACLE_PYTHON"
         );
     }
     let oracle = oracle.ok();
@@ -172,7 +172,7 @@ fn rate(seconds: f64, batch: u64, mut work: impl FnMut()) -> Result<f64> {
 
 /// Name and rate of the other decoder, which must find the same heading.
 fn oracle(packet: &[u8], seconds: f64, heading: f64) -> Result<(String, f64)> {
-    let python = std::env::var_os("MILLRACE_ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = std::env::var_os("ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/klv/oracle.py");
     let mut child = Command::new(python)
         .args([script, &seconds.to_string()])

@@ -39,9 +39,6 @@ impl Engine {
             .args(["run", "--config"])
             .arg(&file)
             .current_dir(folder.path())
-            // what tests alone are told is no configuration
-            .env_remove("MILLRACE_ORACLE_PYTHON")
-            .env_remove("MILLRACE_SAMPLES")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)

@@ -10,6 +10,7 @@ mod crowd;
 mod engine;
 mod flow;
 mod marks;
+mod media;
 mod netns;
 mod peer;
 mod proxy;
@@ -33,10 +34,11 @@ pub(crate) use crowd::Crowd;
 pub(crate) use engine::Engine;
 pub(crate) use flow::{Flow, loopable};
 pub(crate) use marks::{between, holds, knock, mark};
+pub(crate) use media::{Media, from_random_access};
 pub(crate) use netns::{Netns, connect};
 pub(crate) use peer::Peer;
 pub(crate) use proxy::{Path as NetworkPath, Proxy};
-pub(crate) use rtmp::{Nginx, assert_run, clip, complaints, looping, pictures, sounds, trimmed};
+pub(crate) use rtmp::{Nginx, assert_run, clip, complaints, long_clip, looping, pictures, sounds, trimmed};
 pub(crate) use rtsp::{
     GstServer, ffmpeg_publishes, ffmpeg_reads, gst_reads, klv_lengths, relayed, serve_rtsp,
 };
@@ -60,13 +62,13 @@ pub(crate) use require;
 
 /// What an independent verifier of STANAG 4609 (`stanag4609-verify`) finds wrong with a transport stream: rule, PID
 /// and message of each error. None, visibly, where it is not installed: `pip install stanag4609`, or say in
-/// `MILLRACE_ORACLE_PYTHON` which Python has it.
+/// `ORACLE_PYTHON` which Python has it.
 pub(crate) fn verified(file: &Path) -> Option<Vec<String>> {
-    let python = std::env::var_os("MILLRACE_ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = std::env::var_os("ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
     let there =
         Command::new(&python).args(["-c", "import stanag4609.verifier"]).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
-        skipped("no stanag4609; pip install stanag4609, or set MILLRACE_ORACLE_PYTHON");
+        skipped("no stanag4609; pip install stanag4609, or set ORACLE_PYTHON");
         return None;
     }
     let main = "import sys; from stanag4609.verifier import main; sys.exit(main())";

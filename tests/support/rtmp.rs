@@ -101,23 +101,28 @@ impl Drop for Nginx {
 /// Eight seconds of H.264 with B-frames, a key frame each second, and AAC, as a transport stream.
 pub(crate) fn clip() -> PathBuf {
     static CLIP: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let made = CLIP.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("clip.ts");
-        let source = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi"];
-        let coded = "-i sine=sample_rate=48000 -t 8 -c:v libx264 -preset veryfast -bf 2 -g 25 -keyint_min 25 \
-                     -sc_threshold 0 -b:v 400k -pix_fmt yuv420p -c:a aac -b:a 64k -ac 2 -f mpegts";
-        let status = Command::new("ffmpeg")
-            .args(["-v", "error", "-y"])
-            .args(source)
-            .args(coded.split_whitespace())
-            .arg(&path)
-            .stdin(Stdio::null())
-            .status();
-        assert!(status.expect("ffmpeg").success());
-        (folder, path)
-    });
-    made.1.clone()
+    CLIP.get_or_init(|| encode("sine=sample_rate=48000", 8)).1.clone()
+}
+
+/// So many seconds of the same in a folder of their own, no sound like another.
+pub(crate) fn long_clip(seconds: u32) -> (TempDir, PathBuf) {
+    encode("anoisesrc=sample_rate=48000:amplitude=0.3:seed=1", seconds)
+}
+
+fn encode(sound: &str, seconds: u32) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("clip.ts");
+    let coded = "-c:v libx264 -preset veryfast -bf 2 -g 25 -keyint_min 25 -sc_threshold 0 -b:v 400k \
+                 -pix_fmt yuv420p -c:a aac -b:a 64k -ac 2 -f mpegts";
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi"])
+        .args(["-i", sound, "-t", &seconds.to_string()])
+        .args(coded.split_whitespace())
+        .arg(&path)
+        .stdin(Stdio::null())
+        .status();
+    assert!(status.expect("ffmpeg").success());
+    (folder, path)
 }
 
 /// An input that plays the clip again and again.
@@ -140,7 +145,16 @@ pub(crate) fn complaints(file: &Path) -> String {
 
 /// The NAL units of the H.264 track, without delimiters, filler and parameter sets.
 pub(crate) fn pictures(file: &Path) -> Vec<Vec<u8>> {
-    let stream = track(file, &["-map", "0:v:0", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"]);
+    nal_units(&track(file, &["-map", "0:v:0", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"]))
+}
+
+/// The AAC access units of the audio track.
+pub(crate) fn sounds(file: &Path) -> Vec<Vec<u8>> {
+    adts_units(&track(file, &["-map", "0:a:0", "-c", "copy", "-f", "adts"]))
+}
+
+/// NAL units behind start codes, without delimiters, filler and parameter sets.
+pub(super) fn nal_units(stream: &[u8]) -> Vec<Vec<u8>> {
     let mut units: Vec<Vec<u8>> = Vec::new();
     let starts: Vec<usize> =
         stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i).collect();
@@ -154,15 +168,16 @@ pub(crate) fn pictures(file: &Path) -> Vec<Vec<u8>> {
     units
 }
 
-/// The AAC access units of the audio track.
-pub(crate) fn sounds(file: &Path) -> Vec<Vec<u8>> {
-    let stream = track(file, &["-map", "0:a:0", "-c", "copy", "-f", "adts"]);
+/// What ADTS headers stand in front of.
+pub(super) fn adts_units(stream: &[u8]) -> Vec<Vec<u8>> {
     let mut units = Vec::new();
-    let mut rest = stream.as_slice();
+    let mut rest = stream;
     while let [0xFF, _, _, h, m, l, _, ..] = *rest {
         let length = usize::from(h & 3) << 11 | usize::from(m) << 3 | usize::from(l >> 5);
-        units.push(rest[7..length].to_vec());
-        rest = &rest[length..];
+        // The last one may be cut.
+        let Some((unit, behind)) = rest.split_at_checked(length) else { break };
+        units.push(unit[7..].to_vec());
+        rest = behind;
     }
     units
 }
@@ -173,8 +188,8 @@ pub(crate) fn trimmed(mut units: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     units
 }
 
-/// Asserts that `got` is a run of `sent`, which may be repeated, without a gap.
-pub(crate) fn assert_run(what: &str, got: &[Vec<u8>], sent: &[Vec<u8>], least: usize) {
+/// Asserts that `got` is a run of `sent`, which may be repeated, without a gap; where in `sent` it begins.
+pub(crate) fn assert_run(what: &str, got: &[Vec<u8>], sent: &[Vec<u8>], least: usize) -> usize {
     assert!(got.len() >= least, "{what}: {} units of {least} at least", got.len());
     let first = &got[..got.len().min(4)];
     let twice = [sent, sent].concat();
@@ -184,6 +199,7 @@ pub(crate) fn assert_run(what: &str, got: &[Vec<u8>], sent: &[Vec<u8>], least: u
         let want = &sent[(start + index) % sent.len()];
         assert!(unit == want, "{what}: unit {index} of {} differs", got.len());
     }
+    start
 }
 
 /// What ffmpeg makes of a track.

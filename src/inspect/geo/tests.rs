@@ -186,10 +186,10 @@ fn numbers(json: &Json, out: &mut Vec<f64>) {
 fn sample(name: &str) -> Option<Vec<u8>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let beside = ["../shared/samples", "../../shared/samples"].map(|path| root.join(path));
-    let asked = std::env::var_os("MILLRACE_SAMPLES").map(PathBuf::from);
+    let asked = std::env::var_os("KLV_SAMPLES").map(PathBuf::from);
     let found = asked.into_iter().chain(beside).map(|folder| folder.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        println!("SKIPPED: no {name} in shared/samples beside the checkout, nor in $MILLRACE_SAMPLES");
+        println!("SKIPPED: no {name} in shared/samples beside the checkout, nor in $KLV_SAMPLES");
     }
     found.map(|path| std::fs::read(path).expect("readable"))
 }

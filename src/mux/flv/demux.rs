@@ -46,6 +46,8 @@ pub struct FlvDemux {
     video: Option<Video>,
     audio: Option<Audio>,
     metadata: Option<Metadata>,
+    /// Sound that the metadata promised, without a word of it yet: its place, and when it was promised.
+    promised: Option<(usize, Nanos)>,
     /// The newest time in milliseconds without its wraps, and when that message was received.
     last: Option<(i64, Nanos)>,
     /// What is added to times, so that they go on where the publisher's clock jumps.
@@ -83,6 +85,7 @@ impl FlvDemux {
     /// # Errors
     /// It was left out.
     pub fn push(&mut self, message: &Message, arrival: Nanos) -> Result<Option<Frame>, BadMedia> {
+        self.give_up(arrival);
         match message.kind {
             kind::VIDEO => self.video(message, arrival),
             kind::AUDIO => self.audio(message, arrival),
@@ -109,7 +112,11 @@ impl FlvDemux {
     fn video(&mut self, message: &Message, arrival: Nanos) -> Result<Option<Frame>, BadMedia> {
         let tag = read_video(&message.payload)?;
         match &tag.packet {
-            VideoPacket::Setup(record) => self.configure_video(tag.codec, record).map(|()| None),
+            VideoPacket::Setup(record) => {
+                self.configure_video(tag.codec, record)?;
+                self.promise(arrival);
+                Ok(None)
+            }
             VideoPacket::Frame { composition, data } => {
                 let dts = self.ticks(message.timestamp, tag.nanoseconds, arrival);
                 let pts = dts + i64::from(*composition) * TICKS_PER_MILLISECOND;
@@ -258,11 +265,35 @@ impl FlvDemux {
     }
 
     fn take_audio(&mut self, codec: AudioCodec, setup: Setup) {
-        let known = self.audio.as_ref().map(|audio| audio.track);
+        let promised = self.promised.take().map(|(track, _)| track);
+        let known = self.audio.as_ref().map(|audio| audio.track).or(promised);
         let configured = setup != Setup::Unknown;
         let track = self.place(known, AUDIO, codec_of_audio(codec), setup);
         let dts = self.audio.as_ref().map_or(Ticks::MIN, |audio| audio.dts);
         self.audio = Some(Audio { track, dts, codec, configured });
+    }
+
+    /// Names the AAC that the metadata speak of beside the pictures, before it comes: who asks for the tracks in between
+    /// would never hear of it. Other codecs could be told wrong, for what they need to say is in their frames.
+    fn promise(&mut self, arrival: Nanos) {
+        let told = self.metadata.as_ref().and_then(|metadata| metadata.audio_codec);
+        if told.is_some_and(|codec| AAC.contains(&codec)) && self.audio.is_none() && self.promised.is_none() {
+            let track = self.place(None, AUDIO, Codec::Aac, Setup::Unknown);
+            self.promised = Some((track, arrival));
+        }
+    }
+
+    /// Forgets sound that was promised and did not come: files wait for every track.
+    fn give_up(&mut self, arrival: Nanos) {
+        let Some((track, since)) = self.promised else { return };
+        if arrival.saturating_sub(since) > PROMISE {
+            self.promised = None;
+            self.metadata.iter_mut().for_each(|metadata| metadata.audio_codec = None);
+            let mut tracks = Tracks::clone(&self.tracks);
+            // It is the last one: it came behind the pictures, and nothing behind it.
+            tracks.0.truncate(track);
+            self.tracks = Arc::new(tracks);
+        }
     }
 
     /// Puts a track among the tracks, at its place if it has one, and answers where it is. Tracks that are as they
@@ -345,5 +376,9 @@ const BACK_MOST: i64 = 2000;
 /// How far a publisher's clock and ours may drift from each other between two messages, in milliseconds.
 const APART_MOST: i64 = 10_000;
 const STEP: i64 = 20;
+/// `audiocodecid` of AAC: that of the tags, and `mp4a` of Enhanced RTMP.
+const AAC: [f64; 2] = [10.0, 0x6D70_3461 as f64];
+/// How long a promise of sound is believed.
+const PROMISE: Nanos = 2_000_000_000;
 const VIDEO: TrackId = 1;
 const AUDIO: TrackId = 2;

@@ -305,3 +305,24 @@ fn delimiters_filler_and_short_lengths_of_a_publisher_are_made_good() {
     let before = demux.push(&tag([0x27, 1, 0xFF, 0xFF, 0xD8], &[0, 3, 0x41, 0x9A, 1]), 0).unwrap().unwrap();
     assert_eq!((before.pts, before.dts), (3600, 3600), "never decoded behind its presentation, never back");
 }
+
+#[test]
+fn sound_that_metadata_promise_is_a_track_before_it_comes_and_none_if_it_never_does() {
+    let (_, messages) = mux(&second(Standard::H264, 0));
+    let mut pending = 0;
+    for comes in [true, false] {
+        let mut demux = FlvDemux::new();
+        let sent = messages.iter().flat_map(|message| read(&message.bytes));
+        for (n, message) in sent.filter(|message| comes || message.kind != kind::AUDIO).enumerate() {
+            let arrival = n as u64 * 100_000_000;
+            let Some(frame) = demux.push(&message, arrival).unwrap() else { continue };
+            let told: Vec<_> = frame.tracks.0.iter().map(|track| track.codec).collect();
+            let overdue = arrival > 2_100_000_000;
+            let want: &[Codec] = if comes || !overdue { &[Codec::H264, Codec::Aac] } else { &[Codec::H264] };
+            assert_eq!(told, want, "{comes} {n}");
+            pending += usize::from(frame.tracks.0.get(1).is_some_and(|track| track.setup == Setup::Unknown));
+        }
+        assert_eq!(demux.tracks().0.get(1).map(|track| &track.setup), comes.then(aac).as_ref());
+    }
+    assert!(pending > 0);
+}

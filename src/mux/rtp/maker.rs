@@ -40,6 +40,8 @@ impl Maker for RtspMaker {
         if self.tracks.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &frame.tracks)) {
             if *packer.shape() != *frame.tracks {
                 packer.follow(&frame.tracks);
+                // A track that is new has to be tied to the others before it is heard, or its times would jump.
+                self.report_at = 0;
             }
             self.tracks = Some(Arc::clone(&frame.tracks));
         }
@@ -144,5 +146,31 @@ mod tests {
         assert_eq!(begin.iter().map(|(track, ..)| *track).collect::<Vec<_>>(), [0, 1]);
         // pictures before it had five packets, audio six
         assert_eq!(begin.len(), 2);
+    }
+
+    #[test]
+    fn a_track_that_becomes_known_is_reported_before_it_is_heard() {
+        let (lane, writer) = Lane::new(Bounds::default());
+        let mut maker = RtspMaker::new(Numbers { tracks: u32::MAX, seed: 1, wall: 0 }, writer);
+        let tracks = |sound| {
+            let track = |id, codec, setup| Track { id, codec, setup, language: None };
+            Arc::new(Tracks(vec![track(1, Codec::H264, Setup::Unknown), track(2, Codec::Aac, sound)]))
+        };
+        let frame = |tracks: &Arc<Tracks>, track, dts: i64, data: &'static [u8]| {
+            let (tracks, arrival) = (Arc::clone(tracks), dts as u64 * 11_111);
+            Frame { tracks, track, pts: dts, dts, random_access: dts == 0, arrival, data: data.into() }
+        };
+        let unknown = tracks(Setup::Unknown);
+        maker.frame(&frame(&unknown, 0, 0, &[0, 0, 0, 2, 0x65, 1]));
+        maker.frame(&frame(&unknown, 0, 3600, &[0, 0, 0, 2, 0x41, 1]));
+        let format = AudioFormat { rate: 48_000, channels: 2 };
+        let known = tracks(Setup::Aac { config: Bytes::from_static(&[0x11, 0x90]), format });
+        maker.frame(&frame(&known, 1, 4000, &[1, 2, 3]));
+        maker.frame(&frame(&known, 1, 5920, &[1, 2, 3]));
+        assert!(maker.commit(400_000_000));
+        let channels = |position| {
+            framed(&lane.at(position).unwrap().bytes).map(|(channel, _)| channel).collect::<Vec<_>>()
+        };
+        assert_eq!([0, 1, 2, 3].map(channels), [vec![1, 0], vec![0], vec![1, 3, 2], vec![2]]);
     }
 }

@@ -11,14 +11,14 @@ mod state;
 use std::path::PathBuf;
 
 /// A file of the sample packets, or `None` (said aloud) where they are not: they stand beside the checkout, in
-/// `shared/samples` of one of the two folders above it, or where `MILLRACE_SAMPLES` says.
+/// `shared/samples` of one of the two folders above it, or where `KLV_SAMPLES` says.
 fn sample(name: &str) -> Option<Vec<u8>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let beside = ["../shared/samples", "../../shared/samples"].map(|path| root.join(path));
-    let asked = std::env::var_os("MILLRACE_SAMPLES").map(PathBuf::from);
+    let asked = std::env::var_os("KLV_SAMPLES").map(PathBuf::from);
     let found = asked.into_iter().chain(beside).map(|folder| folder.join(name)).find(|path| path.is_file());
     let Some(path) = found else {
-        println!("SKIPPED: no {name} in shared/samples beside the checkout, nor in $MILLRACE_SAMPLES");
+        println!("SKIPPED: no {name} in shared/samples beside the checkout, nor in $KLV_SAMPLES");
         return None;
     };
     Some(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))

@@ -75,10 +75,10 @@ fn packet(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn an_independent_decoder_reads_the_same_numbers() {
-    let python = std::env::var_os("MILLRACE_ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = std::env::var_os("ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
     let there = Command::new(&python).args(["-c", "import stanag4609"]).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
-        println!("SKIPPED: no stanag4609; pip install stanag4609, or set MILLRACE_ORACLE_PYTHON");
+        println!("SKIPPED: no stanag4609; pip install stanag4609, or set ORACLE_PYTHON");
         return;
     }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
