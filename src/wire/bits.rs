@@ -1,5 +1,7 @@
 //! Bytes enter, fields of any number of bits leave, most significant bit first. Never reads behind the end.
 
+use memchr::memmem;
+
 /// Reads fields of bits.
 #[derive(Debug, Clone)]
 pub struct Bits<'a> {
@@ -51,8 +53,10 @@ impl<'a> Bits<'a> {
 
     /// Leaves `count` bits out.
     pub fn skip(&mut self, count: u32) -> Option<()> {
-        (0..count / 32).try_for_each(|_| self.take(32).map(drop))?;
-        self.take(count % 32).map(drop)
+        let begun = count.min(self.left);
+        self.left -= begun;
+        self.skip_bytes(((count - begun) / 8) as usize)?;
+        self.take((count - begun) % 8).map(drop)
     }
 
     /// An unsigned Exp-Golomb code (H.264, 9.1; H.265, 9.2): 0 to 2^32 − 2.
@@ -82,6 +86,28 @@ impl<'a> Bits<'a> {
     /// Bits that were read so far, emulation prevention not counted in.
     pub fn position(&self) -> usize {
         self.at * 8 - self.left as usize
+    }
+
+    /// Leaves bytes out where a byte ends. A message may be as long as a picture: up to the next emulation prevention byte
+    /// nothing is looked at one by one.
+    fn skip_bytes(&mut self, mut count: usize) -> Option<()> {
+        while count > 0 {
+            if self.escaped && self.zeros > 0 {
+                self.next_byte()?;
+                count -= 1;
+                continue;
+            }
+            let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+            let prevention = self.escaped.then(|| memmem::find(rest, &[0, 0, 3])).flatten();
+            let plain = prevention.map_or(rest.len(), |at| at + 2).min(count);
+            if self.escaped {
+                let zeros = rest.iter().take(plain).rev().take_while(|byte| **byte == 0).count();
+                self.zeros = u8::try_from(zeros).unwrap_or(u8::MAX);
+            }
+            self.at += plain;
+            count -= plain;
+        }
+        Some(())
     }
 
     fn next_byte(&mut self) -> Option<u8> {
@@ -132,6 +158,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_skipped_is_what_is_taken_otherwise(
+            bytes in prop::collection::vec(prop_oneof![4 => Just(0u8), 2 => Just(3u8), 1 => any::<u8>()], 0..64),
+            counts in prop::collection::vec(0u32..80, 1..8),
+            escaped: bool,
+        ) {
+            let mut skipping = if escaped { Bits::escaped(&bytes) } else { Bits::new(&bytes) };
+            let mut taking = skipping.clone();
+            for count in counts {
+                let skipped = skipping.skip(count);
+                let taken = (0..count).try_for_each(|_| taking.take(1).map(drop));
+                prop_assert_eq!(skipped, taken);
+                if taken.is_none() {
+                    break;
+                }
+                prop_assert_eq!(skipping.position(), taking.position());
+                prop_assert_eq!(skipping.clone().take(8), taking.clone().take(8));
+            }
+        }
+    }
 
     #[test]
     fn emulation_prevention_is_left_out() {
