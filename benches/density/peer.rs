@@ -162,10 +162,10 @@ impl Drop for Part {
     }
 }
 
-/// The command that users write, plus what an input needs to share a group on loopback; probing is cut short, which
-/// costs nothing later.
+/// The command that users write, plus what an input needs to share a group on loopback; probing ends behind the second
+/// random access point, without which flv and rtsp have no header. It costs nothing later.
 pub(crate) fn ffmpeg_arguments(input: &str, map: &str, format: &str, output: &str) -> Vec<String> {
-    let fixed = "-hide_banner -loglevel error -nostdin -probesize 600000 -analyzeduration 1000000 -i";
+    let fixed = "-hide_banner -loglevel error -nostdin -probesize 2000000 -analyzeduration 3000000 -i";
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut arguments = words(fixed);
     arguments.push(input.to_owned());
