@@ -209,6 +209,11 @@ impl Pipe {
         self.makers.iter().for_each(|(_, maker)| maker.pulses(each));
     }
 
+    /// Whether somebody hears what its metadata say.
+    pub(super) fn is_heard(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.is_heard())
+    }
+
     /// Publishes counters.
     pub(super) fn publish(&self) {
         if let Some(tap) = &self.tap {

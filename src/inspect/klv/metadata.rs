@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::decoder::{Observation, Shared, TRACKS_MOST};
 use crate::inspect::geo::{Place, Track};
@@ -20,6 +21,7 @@ pub struct Metadata {
     /// None when the input is gone.
     news: Mutex<Option<broadcast::Sender<Shared>>>,
     shown: Mutex<Shown>,
+    subscribed: Notify,
 }
 
 /// A snapshot of one track.
@@ -87,16 +89,37 @@ impl Default for Metadata {
     fn default() -> Self {
         // Overflow policy: a subscriber that is slow loses the oldest, and is told how many.
         let news = broadcast::Sender::new(SUBSCRIPTION);
-        Self { stats: KlvStats::default(), news: Mutex::new(Some(news)), shown: Mutex::default() }
+        Self {
+            stats: KlvStats::default(),
+            news: Mutex::new(Some(news)),
+            shown: Mutex::default(),
+            subscribed: Notify::new(),
+        }
     }
 }
 
 impl Metadata {
     /// Every observation from now on. Ends when the input goes.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Observation>> {
-        match &*self.news.lock() {
+        let subscription = match &*self.news.lock() {
             Some(news) => news.subscribe(),
             None => broadcast::Sender::new(1).subscribe(),
+        };
+        self.subscribed.notify_waiters();
+        subscription
+    }
+
+    /// Whether somebody subscribed.
+    pub fn is_heard(&self) -> bool {
+        self.news.lock().as_ref().is_some_and(|news| news.receiver_count() > 0)
+    }
+
+    /// Waits until somebody subscribed, at most for so long.
+    pub(super) async fn heard_within(&self, time: Duration) {
+        let subscribed = self.subscribed.notified();
+        if !self.is_heard() {
+            // Nobody did: time is up.
+            let _ = tokio::time::timeout(time, subscribed).await;
         }
     }
 

@@ -222,7 +222,7 @@ async fn a_reader_that_does_not_read_costs_packets_and_nothing_else() {
     let clocks = Clocks { now: || NOW.load(Relaxed), wall: || SystemTime::UNIX_EPOCH };
     let (mut tap, reader) = tap(Arc::clone(&metadata), clocks);
     let bytes = sample("h264_async.ts");
-    for round in 0..10 {
+    for round in 0..20 {
         for datagram in bytes.chunks(188 * 7) {
             tap.datagram(datagram, round * 6 * SECOND);
         }
@@ -230,11 +230,11 @@ async fn a_reader_that_does_not_read_costs_packets_and_nothing_else() {
     let stats = metadata.stats();
     let (packets, dropped) = (stats.packets.load(Relaxed), stats.dropped.load(Relaxed));
     // the end of a round and the start of the next do not fit together: a packet or two may be damaged there
-    assert!(packets >= 580, "{packets}");
-    assert_eq!(packets - dropped, 256, "as many as the queue holds");
+    assert!(packets >= 1160, "{packets}");
+    assert_eq!(packets - dropped, 1024, "as many as the queue holds");
     drop(tap);
     reader.run().await;
-    assert_eq!(metadata.latest().unwrap().number, 255);
+    assert_eq!(metadata.latest().unwrap().number, 1023);
 }
 
 #[test]
@@ -289,4 +289,49 @@ async fn frames_of_klv_tracks_are_seen_as_they_came() {
     }
     assert_eq!(seen.try_recv().err(), Some(TryRecvError::Closed), "the reader is gone");
     assert_eq!(metadata.subscribe().recv().await.err(), Some(RecvError::Closed));
+}
+
+#[test]
+fn a_tap_is_heard_as_long_as_somebody_subscribed() {
+    let metadata = Arc::new(Metadata::default());
+    let (tap, _reader) = tap(Arc::clone(&metadata), clocks());
+    assert!(!tap.is_heard());
+    let first = metadata.subscribe();
+    let second = metadata.subscribe();
+    drop(first);
+    assert!(tap.is_heard());
+    drop(second);
+    assert!(!tap.is_heard());
+    let _late = metadata.subscribe();
+    metadata.close();
+    assert!(!tap.is_heard());
+}
+
+#[tokio::test]
+async fn what_nobody_hears_waits_and_the_first_who_does_need_not() {
+    let metadata = Arc::new(Metadata::default());
+    let (mut tap, mut reader) = tap(Arc::clone(&metadata), clocks());
+    reader.pause = Duration::from_secs(3600);
+    tap.begin();
+    let reading = reader.run();
+    tokio::pin!(reading);
+    let decoded = || metadata.tracks(0).iter().map(|track| track.counts.packets).sum::<u64>();
+    let bytes = sample("h264_async.ts");
+    let mut parts = bytes.chunks(bytes.len() / 188 / 4 * 188);
+    let mut totals = Vec::new();
+    let mut seen = None;
+    for turn in 0..4 {
+        let datagrams = parts.next().into_iter().flat_map(|part| part.chunks(1316));
+        datagrams.for_each(|datagram| tap.datagram(datagram, 1));
+        let passed = metadata.stats().packets.load(Relaxed);
+        totals.push(passed);
+        if turn == 2 {
+            seen = Some(metadata.subscribe());
+        }
+        tokio::select! { biased; () = &mut reading => {}, () = tokio::task::yield_now() => {} }
+        // The first does not wait, the second does; with the third somebody listens.
+        assert_eq!(decoded(), if turn < 2 { totals[0] } else { passed }, "{turn}");
+    }
+    assert!(totals[0] > 0 && totals.is_sorted_by(|a, b| a < b), "{totals:?}");
+    assert_eq!(seen.unwrap().try_recv().unwrap().number, totals[0]);
 }
