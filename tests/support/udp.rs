@@ -29,9 +29,13 @@ impl Receiver {
 
     /// The same, for RTP without extensions.
     pub(crate) fn rtp() -> Self {
-        let mut receiver = Self::new();
-        receiver.header = RTP_HEADER;
-        receiver
+        Self::new().of_rtp()
+    }
+
+    /// The same receiver, for RTP without extensions.
+    pub(crate) fn of_rtp(mut self) -> Self {
+        self.header = RTP_HEADER;
+        self
     }
 
     /// On a socket that is already bound, and joined to its groups.
