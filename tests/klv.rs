@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::{free_port, send_paced, skipped, streams, testdata, wait_for};
+use support::{free_port, oracle, send_paced, skipped, streams, testdata, wait_for};
 
 fn klv(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
@@ -174,11 +174,7 @@ consume(demuxer.finish())
 
 #[test]
 fn an_independent_demuxer_and_decoder_find_the_same() {
-    let python = std::env::var_os("ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
-    let there = Command::new(&python).args(["-c", "import stanag4609"]).stderr(Stdio::null()).status();
-    if !there.is_ok_and(|status| status.success()) {
-        return skipped("no stanag4609; pip install stanag4609, or set ORACLE_PYTHON");
-    }
+    let Some(python) = oracle("stanag4609") else { return };
     for name in
         ["h264_async.ts", "h265_sync.ts", "h264_async_multi.ts", "h264_dualklv.ts", "h264_multiprog.ts"]
     {

@@ -222,7 +222,7 @@ impl Stage {
             panic!("{why}, but for {} of {}:{}", silent.len(), pairings.len(), said.collect::<String>());
         }
         self.near.wait_state(&near, "Idle");
-        // An output takes it ill when its input says for seconds that it is there, and has nothing.
+        // An output that serves says that nobody reads when its input is there and gives nothing.
         let mut inputs: Vec<Quiet> =
             self.tested.get("/api/inputs").as_array().map_or_else(Vec::new, |inputs| {
                 inputs.iter().map(|input| Quiet::new(format!("/api/inputs/{}", input["id"]))).collect()

@@ -422,7 +422,8 @@ impl Leg {
             let rtp = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
             rtp.bind(&local(0).into())?;
             let leg = Self { rtp, _rtcp: Socket::new(Domain::IPV4, Type::DGRAM, None)? };
-            if leg.port()? < u16::MAX && leg._rtcp.bind(&local(leg.port()? + 1).into()).is_ok() {
+            let Some(next) = leg.port()?.checked_add(1) else { continue };
+            if leg._rtcp.bind(&local(next).into()).is_ok() {
                 sys::grow_receive_buffer(&leg.rtp, RECEIVE_BUFFER)?;
                 sys::merge_receives(&leg.rtp)?;
                 return Ok(leg);

@@ -1,8 +1,9 @@
 //! How fast KLV is read: packets enter in memory, rates on one core leave, beside the rate of an independent decoder on
-//! the same bytes; and how fast and at what cost it is found in transport streams, and how soon it is told. Prints a table for people, then one JSON object for each row.
+//! the same bytes; and how fast and at what cost it is found in transport streams, and how soon it is told. Prints a
+//! table for people, then one JSON object for each row.
 //!
-//! The decoder beside is the PyPI package `stanag4609`, run by `python3` or by what `ORACLE_PYTHON` names; where
-//! it is not installed, the table says so.
+//! The decoder beside is the PyPI package `stanag4609`, run by `python3` or by what `ORACLE_PYTHON` names; where it is
+//! not installed, the table says so.
 #![allow(clippy::print_stderr, reason = "progress belongs on standard error, results on standard output")]
 
 #[path = "../density/sys.rs"]

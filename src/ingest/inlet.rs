@@ -186,12 +186,8 @@ impl Intake for Inlet {
             immediate |= pulse.is_watched();
             distant |= pulse.has_distant_readers();
         });
-        let ticks_per_second = match (distant, self.pipe.is_heard()) {
-            (true, _) => DISTANT_TICKS,
-            (_, true) => HEARD_TICKS,
-            _ => 0,
-        };
-        Schedule { immediate, ticks_per_second }
+        let awaited = distant || self.pipe.is_heard();
+        Schedule { immediate, ticks_per_second: if awaited { AWAITED_TICKS } else { 0 } }
     }
 
     fn publish(&mut self, now: Nanos) {
@@ -240,7 +236,6 @@ impl Inlet {
 const PACK_WAIT: Nanos = 10_000_000;
 const COMMIT_RETRY: Nanos = 200_000;
 const REPORT: Nanos = 1_000_000_000;
-/// Polls per second for readers on other shards, which add their own delay.
-const DISTANT_TICKS: u32 = 400;
-/// Polls per second while somebody hears what the metadata say: they are told within a few milliseconds.
-const HEARD_TICKS: u32 = 400;
+/// Polls per second for readers on other shards, which add their own delay, and while somebody hears what the metadata
+/// say, who is told within a few milliseconds.
+const AWAITED_TICKS: u32 = 400;

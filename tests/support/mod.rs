@@ -20,6 +20,7 @@ mod srt;
 mod tak;
 mod udp;
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,19 +61,25 @@ macro_rules! require {
 }
 pub(crate) use require;
 
-/// What an independent verifier of STANAG 4609 (`stanag4609-verify`) finds wrong with a transport stream: rule, PID
-/// and message of each error. None, visibly, where it is not installed: `pip install stanag4609`, or say in
-/// `ORACLE_PYTHON` which Python has it.
-pub(crate) fn verified(file: &Path) -> Option<Vec<String>> {
+/// A Python that has this module of `stanag4609`. None, visibly, where there is none: `pip install stanag4609`, or say
+/// in `ORACLE_PYTHON` which Python has it.
+pub(crate) fn oracle(module: &str) -> Option<OsString> {
     let python = std::env::var_os("ORACLE_PYTHON").unwrap_or_else(|| "python3".into());
     let there =
-        Command::new(&python).args(["-c", "import stanag4609.verifier"]).stderr(Stdio::null()).status();
-    if !there.is_ok_and(|status| status.success()) {
-        skipped("no stanag4609; pip install stanag4609, or set ORACLE_PYTHON");
-        return None;
+        Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
+    if there.is_ok_and(|status| status.success()) {
+        return Some(python);
     }
+    skipped("no stanag4609; pip install stanag4609, or set ORACLE_PYTHON");
+    None
+}
+
+/// What an independent verifier of STANAG 4609 (`stanag4609-verify`) finds wrong with a transport stream: rule, PID
+/// and message of each error. None where there is no [`oracle`].
+pub(crate) fn verified(file: &Path) -> Option<Vec<String>> {
+    let python = oracle("stanag4609.verifier")?;
     let main = "import sys; from stanag4609.verifier import main; sys.exit(main())";
-    let output = Command::new(&python)
+    let output = Command::new(python)
         .args(["-c", main, "--format", "json", "--profile", "structural"])
         .arg(file)
         .output()
