@@ -496,8 +496,14 @@ impl<I: Intake, O: Outflow> Shard<I, O> {
                 && !here.immediate
                 && !elsewhere.immediate
                 && by_arrival > ticks;
+            // Moments of outputs are enough as long as little waits for them in the socket.
+            let needed = match here.ticks_per_second {
+                0 => IDLE_TICKS,
+                _ => (stream.datagrams / 2 * (1_000_000_000 / REVIEW) as u32 / WAITING).min(IDLE_TICKS),
+            };
+            let needed = needed.max(elsewhere.ticks_per_second);
             let own_ticks =
-                (ticking && here.ticks_per_second < ticks).then(|| 1_000_000_000 / Nanos::from(ticks));
+                (ticking && here.ticks_per_second < needed).then(|| 1_000_000_000 / Nanos::from(needed));
             if (stream.ticking, stream.own_ticks) != (ticking, own_ticks) {
                 changed.push(key);
             }
@@ -533,6 +539,8 @@ const FRESH: Nanos = 50_000;
 const SETTLE: Nanos = 300_000;
 /// How often a busy stream without outputs is polled.
 const IDLE_TICKS: u32 = 100;
+/// Datagrams that may wait in a socket for a moment: where nobody raised the limits of the kernel it takes 180.
+const WAITING: u32 = 64;
 const BURST: u32 = 4;
 const LARGE_BURST: u32 = 44;
 const LONG_BURST: Nanos = 2_000_000;
