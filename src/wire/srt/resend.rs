@@ -21,8 +21,22 @@ struct Range {
     due: Nanos,
     /// When it was sent again last.
     sent: Nanos,
+    /// When to send it once more if it is reported before that could have arrived; `NEVER` = not.
+    spare: Nanos,
     /// How often it was sent again.
     tries: u8,
+}
+
+/// What follows when a packet was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Another report is awaited.
+    Wait,
+    /// It is sent once more at this time.
+    Again(Nanos),
+    /// The same, if a report comes that was on its way before it could arrive: the packet was missing and not
+    /// just late.
+    AgainIfMissing(Nanos),
 }
 
 impl Resend {
@@ -36,15 +50,19 @@ impl Resend {
         self.split(first);
         self.split(last + 1);
         let mut wanted = 0;
+        let mut spared = NEVER;
         let mut cursor = first;
         let mut at = self.ranges.partition_point(|r| r.last < first);
         while cursor <= last {
             let known = self.ranges.get_mut(at).filter(|r| r.first <= last);
             let end = match known {
                 Some(range) if range.first == cursor => {
-                    if range.due == NEVER && now >= range.sent.saturating_add(hold) {
+                    if range.due > now && now >= range.sent.saturating_add(hold) {
                         range.due = now;
                         wanted += range.count();
+                    } else if range.due == NEVER && range.spare != NEVER {
+                        range.due = range.spare.max(now);
+                        spared = spared.min(range.due);
                     }
                     range.last
                 }
@@ -53,7 +71,10 @@ impl Resend {
                     if self.ranges.len() >= MOST {
                         break;
                     }
-                    self.ranges.insert(at, Range { first: cursor, last: end, due: now, sent: 0, tries: 0 });
+                    self.ranges.insert(
+                        at,
+                        Range { first: cursor, last: end, due: now, sent: 0, spare: NEVER, tries: 0 },
+                    );
                     wanted += end - cursor + 1;
                     end
                 }
@@ -61,9 +82,7 @@ impl Resend {
             cursor = end + 1;
             at += 1;
         }
-        if wanted > 0 {
-            self.soonest = soonest.min(now);
-        }
+        self.soonest = soonest.min(if wanted > 0 { now } else { spared });
         wanted
     }
 
@@ -80,21 +99,25 @@ impl Resend {
         found
     }
 
-    /// Takes note that a packet was sent again, and is to be sent once more at `again`.
-    pub(super) fn sent(&mut self, index: u64, now: Nanos, again: Option<Nanos>) {
+    /// Takes note that a packet was sent again.
+    pub(super) fn sent(&mut self, index: u64, now: Nanos, then: Then) {
         self.split(index);
         self.split(index + 1);
         let at = self.ranges.partition_point(|r| r.last < index);
         let Some(range) = self.ranges.get_mut(at).filter(|r| r.first == index) else { return };
         range.sent = now;
         range.tries = range.tries.saturating_add(1);
-        range.due = again.unwrap_or(NEVER);
+        (range.due, range.spare) = match then {
+            Then::Wait => (NEVER, NEVER),
+            Then::Again(at) => (at, NEVER),
+            Then::AgainIfMissing(at) => (NEVER, at),
+        };
         let range = *range;
         // A range that is sent packet by packet becomes one again; where there are too many, roughly.
         let full = self.ranges.len() >= MOST;
         if let Some(before) = at.checked_sub(1).and_then(|at| self.ranges.get_mut(at))
             && before.last + 1 == index
-            && before.due == range.due
+            && (before.due, before.spare) == (range.due, range.spare)
             && (full || (before.sent, before.tries) == (range.sent, range.tries))
         {
             before.last = index;
@@ -162,7 +185,7 @@ mod tests {
     fn all(resend: &mut Resend, now: Nanos) -> Vec<u64> {
         let mut out = Vec::new();
         while let Some((index, _)) = resend.next(now) {
-            resend.sent(index, now, None);
+            resend.sent(index, now, Then::Wait);
             out.push(index);
         }
         out
@@ -188,11 +211,11 @@ mod tests {
         let mut resend = Resend::default();
         resend.want(1, 1, 10, 5);
         assert_eq!(resend.next(10), Some((1, 0)));
-        resend.sent(1, 10, Some(12));
+        resend.sent(1, 10, Then::Again(12));
         assert_eq!(resend.next(11), None);
         assert_eq!(resend.soonest(), 12);
         assert_eq!(resend.next(12), Some((1, 1)));
-        resend.sent(1, 12, None);
+        resend.sent(1, 12, Then::Wait);
         assert_eq!(resend.next(NEVER - 1), None);
         assert_eq!(resend.soonest(), NEVER);
     }
@@ -202,7 +225,7 @@ mod tests {
         let mut resend = Resend::default();
         resend.want(10, 19, 0, 0);
         for index in 10..13 {
-            resend.sent(index, 50, None);
+            resend.sent(index, 50, Then::Wait);
         }
         assert_eq!(resend.forget_before(12, 49), 2);
         assert_eq!(resend.forget_before(15, 50), 0);
@@ -225,7 +248,7 @@ mod tests {
         resend.want(0, 9999, 0, 0);
         for now in 0..10_000 {
             let (index, _) = resend.next(now).unwrap();
-            resend.sent(index, now, None);
+            resend.sent(index, now, Then::Wait);
         }
         assert!(resend.ranges.len() <= MOST + 2, "{}", resend.ranges.len());
     }
@@ -260,7 +283,7 @@ mod tests {
                             let found = resend.next(now + 100).map(|(index, _)| index);
                             proptest::prop_assert_eq!(found, expected);
                             if let Some(index) = found {
-                                resend.sent(index, now + 100, None);
+                                resend.sent(index, now + 100, Then::Wait);
                                 model.insert(index, (NEVER, now.max(1)));
                             }
                         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::link::nanos;
 use super::rate::Cap;
-use super::resend::{NEVER, Resend};
+use super::resend::{NEVER, Resend, Then};
 use super::{
     Ack, Bandwidth, Boundary, Control, ControlPacket, DataHeader, Event, HEADER, KeyFlag, Link, Losses,
     MESSAGE_MOST, Nanos, Rtt, SenderStats, Seq, SocketId,
@@ -240,7 +240,7 @@ impl Sender {
                 return None;
             }
             self.credit -= 1;
-            self.resend.sent(index, now, self.copy_at(tries, packet.arrival, now));
+            self.resend.sent(index, now, self.follow_up(tries, packet.arrival, now));
             if index == self.acked.max(self.given_up) {
                 self.timeout.since = now;
             }
@@ -483,19 +483,25 @@ impl Sender {
         }
     }
 
-    /// When the packet that is sent again now should follow once more without waiting for a report: its first answer
-    /// was lost, and there is no time for a third; or the connection is so young that its receiver does not know
-    /// yet how soon to repeat a report (libsrt waits 300 ms).
-    fn copy_at(&self, tries: u8, arrival: Nanos, now: Nanos) -> Option<Nanos> {
+    /// What follows on the packet that is sent again now, where a report that this answer was lost too may come too
+    /// late to be answered.
+    fn follow_up(&self, tries: u8, arrival: Nanos, now: Nanos) -> Then {
         let round = self.rtt.smoothed();
         let last_chance = arrival.saturating_add(self.latency);
-        let copy = now + (round / 8).clamp(MS, COPY_AFTER);
-        let wanted = match tries {
-            0 => !self.rtt.is_measured(),
-            1 => now + round + self.rtt.nak_interval() > last_chance,
-            _ => false,
-        };
-        (wanted && copy <= last_chance).then_some(copy)
+        let soon = now + (round / 8).clamp(MS, COPY_AFTER);
+        let reported_late = now + round + self.rtt.nak_interval() > last_chance;
+        match tries {
+            _ if soon > last_chance => Then::Wait,
+            // So young a connection that its receiver does not know yet how soon to repeat a report (libsrt: 300 ms).
+            0 if !self.rtt.is_measured() => Then::Again(soon),
+            // With time to hear that it has arrived, and then to be without: acknowledged packets are forgotten.
+            0 if reported_late => {
+                let heard = now + self.rtt.beyond() + ACKNOWLEDGED_EVERY;
+                Then::AgainIfMissing(heard.min(last_chance.saturating_sub(self.rtt.variance())).max(soon))
+            }
+            1 if reported_late => Then::Again(soon),
+            _ => Then::Wait,
+        }
     }
 
     fn give_up(&mut self, first: u64, last: u64) {
@@ -571,6 +577,8 @@ fn event(new: u64) -> Event {
 const MS: Nanos = 1_000_000;
 /// A packet sent twice is lost twice where losses come in bursts: some distance helps.
 const COPY_AFTER: Nanos = 5 * MS;
+/// How often a receiver acknowledges in full (3.2.4).
+const ACKNOWLEDGED_EVERY: Nanos = 10 * MS;
 /// Shorter than any peer waits before it repeats a report.
 const LEAST_HOLD: Nanos = 5 * MS;
 /// Enough for the losses of a connection's first moments.
@@ -864,6 +872,44 @@ mod tests {
         assert_eq!(sender.next_due(), 92 * MS);
         assert_eq!(again(&mut sender, 92 * MS), [1]);
         assert_eq!(again(&mut sender, 150 * MS), [0u64; 0]);
+    }
+
+    /// What is sent again of packets 1 and 2, of 120 ms, after a first answer at 60 ms: a report that it was lost
+    /// may come as late as 122 ms. Before it can have arrived, at 80 ms, `missing` is reported.
+    fn answered_late(missing: (u32, u32), then: impl FnOnce(&mut Sender)) -> Vec<u64> {
+        let mut sender = sender();
+        send(&mut sender, 0..3, 0);
+        sender.handle(&ack(1, 1, 100), 40 * MS);
+        nak(&mut sender, &[(1, 2)], 60 * MS);
+        assert_eq!(again(&mut sender, 60 * MS), [1, 2]);
+        nak(&mut sender, &[missing], 80 * MS);
+        controls(&mut sender, 80 * MS);
+        then(&mut sender);
+        assert_eq!(again(&mut sender, 113 * MS), [0u64; 0], "it is awaited that they have arrived");
+        let mut sent = again(&mut sender, 114 * MS);
+        sent.extend(again(&mut sender, 150 * MS));
+        sent
+    }
+
+    #[test]
+    fn an_answer_whose_loss_would_be_reported_too_late_is_repeated() {
+        let due = |sender: &mut Sender| assert_eq!(sender.next_due(), 114 * MS);
+        assert_eq!(
+            answered_late((1, 2), due),
+            [1, 2, 1, 2],
+            "twice, like any second answer without time for a third"
+        );
+        assert_eq!(answered_late((1, 1), due), [1, 1], "what is not reported again was only late");
+        let arrived = |sender: &mut Sender| {
+            sender.handle(&ack(2, 2, 100), 104 * MS);
+        };
+        assert_eq!(answered_late((1, 2), arrived), [2, 2]);
+        let reported = |sender: &mut Sender| {
+            nak(sender, &[(1, 1)], 102 * MS);
+            assert_eq!(again(sender, 102 * MS), [1], "at once, if the report comes after all");
+            assert_eq!(again(sender, 107 * MS), [1]);
+        };
+        assert_eq!(answered_late((1, 2), reported), [2, 2]);
     }
 
     #[test]
