@@ -548,6 +548,8 @@ const LONG_BURST: Nanos = 2_000_000;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
     use std::sync::atomic::AtomicUsize;
 
     use proptest::prelude::*;
@@ -559,6 +561,7 @@ mod tests {
         moments: Vec<Nanos>,
         polled: Arc<parking_lot::Mutex<Vec<Nanos>>>,
         asked: Arc<AtomicUsize>,
+        socket: Option<UdpSocket>,
     }
 
     impl Intake for Script {
@@ -570,7 +573,7 @@ mod tests {
         }
 
         fn socket(&self) -> Option<BorrowedFd<'_>> {
-            None
+            self.socket.as_ref().map(AsFd::as_fd)
         }
 
         fn poll(&mut self, _: &mut Tools, now: Nanos) -> Polled {
@@ -591,9 +594,9 @@ mod tests {
         fn publish(&mut self, _: Nanos) {}
     }
 
-    /// Polls what it is told to when it is walked.
+    /// Polls what it is told to when it is walked, at so many moments a second.
     #[derive(Default)]
-    struct Walker(Vec<StreamKey>);
+    struct Walker(Vec<StreamKey>, u32);
 
     impl Outflow for Walker {
         type Command = StreamKey;
@@ -615,7 +618,7 @@ mod tests {
         }
 
         fn schedule(&self, _: StreamKey) -> Schedule {
-            Schedule::default()
+            Schedule { immediate: false, ticks_per_second: self.1 }
         }
 
         fn set_ticking(&mut self, _: StreamKey, _: bool, _: Nanos) {}
@@ -646,7 +649,8 @@ mod tests {
 
         fn open(&mut self, moments: Vec<Nanos>) {
             let polled = Arc::default();
-            let script = Script { moments, polled: Arc::clone(&polled), asked: Arc::clone(&self.asked) };
+            let (seen, asked) = (Arc::clone(&polled), Arc::clone(&self.asked));
+            let script = Script { moments, polled: seen, asked, socket: None };
             let key = self.polled.len() as StreamKey;
             self.polled.push(polled);
             self.send(Command::Open(key, Box::new(script)));
@@ -721,6 +725,30 @@ mod tests {
         bench.turn(8);
         assert!(bench.polled[0].lock().is_empty());
         assert_eq!(bench.shard.timers.len(), 1);
+    }
+
+    #[test]
+    fn moments_of_outputs_are_enough_while_little_waits_for_them() {
+        let mut bench = Bench::new();
+        bench.open(vec![]);
+        bench.shard.streams.get_mut(&0).unwrap().intake.socket =
+            Some(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut own_period = |ticks, datagrams_per_second: u32| {
+            bench.shard.outflow.1 = ticks;
+            let stream = bench.shard.streams.get_mut(&0).unwrap();
+            // Counts of two reviews, a quarter of a second apart.
+            (stream.clusters, stream.datagrams) = (200, datagrams_per_second / 2);
+            bench.shard.review(0);
+            let stream = &bench.shard.streams[&0];
+            assert!(stream.ticking);
+            stream.own_ticks
+        };
+        assert_eq!(own_period(0, 400), Some(10_000_000), "nobody else asks");
+        assert_eq!(own_period(50, 400), None);
+        assert_eq!(own_period(25, 1_600), None, "64 datagrams at a time");
+        assert_eq!(own_period(25, 3_200), Some(20_000_000));
+        assert_eq!(own_period(50, 100_000), Some(10_000_000), "not more often than without outputs");
+        assert_eq!(own_period(400, 100_000), None);
     }
 
     proptest! {
