@@ -42,12 +42,19 @@ impl Latm {
         Self::default()
     }
 
-    /// With a StreamMuxConfig that came another way: `config` of RFC 6416, with `cpresent=0`.
+    /// With a StreamMuxConfig that came another way: `config` of RFC 6416, with `cpresent=0`. It may end behind the
+    /// AudioSpecificConfig, as GStreamer's rtpmp4apay writes it: the rest then has its usual values.
     ///
     /// # Errors
-    /// [`LatmError`] when it is cut off or not supported.
+    /// [`LatmError`] when it is cut off before or not supported.
     pub fn with_config(stream_mux_config: &[u8]) -> Result<Self, LatmError> {
-        Ok(Self { mux: Some(read_mux(&mut Bits::new(stream_mux_config))?) })
+        let mut bits = Bits::new(stream_mux_config);
+        let mux = read_layer(&mut bits)?;
+        let other_bits = match read_other_bits(&mut bits) {
+            Err(LatmError::Truncated) => 0,
+            read => read?,
+        };
+        Ok(Self { mux: Some(Mux { other_bits, ..mux }) })
     }
 
     /// What the sound is; none before the first configuration.
@@ -68,7 +75,8 @@ impl Latm {
     ) -> Result<(), LatmError> {
         let mut bits = Bits::new(element);
         if in_band && !bits.flag().ok_or(LatmError::Truncated)? {
-            let mux = read_mux(&mut bits)?;
+            let mux = read_layer(&mut bits)?;
+            let mux = Mux { other_bits: read_other_bits(&mut bits)?, ..mux };
             if self.mux.as_ref() != Some(&mux) {
                 self.mux = Some(mux);
             }
@@ -101,8 +109,12 @@ impl Latm {
     }
 }
 
-fn read_mux(bits: &mut Bits<'_>) -> Result<Mux, LatmError> {
-    let take = |bits: &mut Bits<'_>, count| bits.take(count).ok_or(LatmError::Truncated);
+fn take(bits: &mut Bits<'_>, count: u32) -> Result<u32, LatmError> {
+    bits.take(count).ok_or(LatmError::Truncated)
+}
+
+/// The first half: how many frames, and what they are.
+fn read_layer(bits: &mut Bits<'_>) -> Result<Mux, LatmError> {
     if take(bits, 1)? == 1 {
         return Err(LatmError::Unsupported("audioMuxVersion 1"));
     }
@@ -117,6 +129,11 @@ fn read_mux(bits: &mut Bits<'_>) -> Result<Mux, LatmError> {
     let start = bits.position();
     let config = Config::read(bits).ok_or(LatmError::Unsupported("this AudioSpecificConfig"))?;
     let config_bytes = copy_bits(before, bits.position() - start);
+    Ok(Mux { config, config_bytes, frames, other_bits: 0 })
+}
+
+/// The second half: what is in an element besides frames.
+fn read_other_bits(bits: &mut Bits<'_>) -> Result<u32, LatmError> {
     if take(bits, 3)? != 0 {
         return Err(LatmError::Unsupported("a frameLengthType other than 0"));
     }
@@ -135,7 +152,7 @@ fn read_mux(bits: &mut Bits<'_>) -> Result<Mux, LatmError> {
     if take(bits, 1)? == 1 {
         take(bits, 8)?;
     }
-    Ok(Mux { config, config_bytes, frames, other_bits })
+    Ok(other_bits)
 }
 
 /// These bits, from the first byte on, the last byte filled up with zeros.
@@ -221,6 +238,13 @@ mod tests {
         latm.push(&[3, 1, 2, 3], false, &mut |unit| found.extend_from_slice(unit)).unwrap();
         assert_eq!(found, [1, 2, 3]);
         assert_eq!(Latm::with_config(&[0x80]).unwrap_err(), LatmError::Unsupported("audioMuxVersion 1"));
+        // GStreamer 1.22, rtpmp4apay: AAC-LC, 48 kHz, mono
+        let short = Latm::with_config(&[0x40, 0x00, 0x23, 0x10]).unwrap();
+        assert_eq!(short.config(), Some((Config::new(2, 48_000, 1), [0x11, 0x88].as_slice())));
+        assert_eq!(
+            Latm::with_config(&[0x40, 0x00]).unwrap_err(),
+            LatmError::Unsupported("this AudioSpecificConfig")
+        );
     }
 
     proptest! {

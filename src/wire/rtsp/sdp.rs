@@ -289,10 +289,14 @@ fn read_format(name: &str, channels: u8, fmtp: &Fmtp<'_>) -> Format {
             };
             Format::Aac { config: fmtp.hex("config").unwrap_or_default(), headers, channels }
         }
-        "MP4A-LATM" => Format::Latm {
-            config: fmtp.hex("config").and_then(|config| MuxConfig::parse(&config)),
-            in_band: fmtp.value("cpresent").is_none_or(|value| value != "0"),
-        },
+        "MP4A-LATM" => {
+            let config = fmtp.hex("config").and_then(|config| MuxConfig::parse(&config));
+            let in_band = fmtp.value("cpresent").is_none_or(|value| value != "0");
+            if config.is_none() && !in_band {
+                return Format::Other("MP4A-LATM without a configuration that is understood".into());
+            }
+            Format::Latm { config, in_band }
+        }
         // The rtpmap always says 2 (RFC 7587, 7).
         "OPUS" => Format::Opus { channels: if fmtp.value("sprop-stereo") == Some("1") { 2 } else { 1 } },
         "PCMA" => Format::PcmA { channels },

@@ -441,6 +441,11 @@ impl Server {
                 self.send(&response.with("Range", "npt=0-"));
             }
             "PLAY" => self.ask(request, Action::Play, now),
+            // A publisher pauses by sending nothing, whatever it says before, and is heard whenever it sends again.
+            "RECORD" | "PAUSE" if self.step == Step::Recording => {
+                let response = self.answer(&request, Status::OK).with("Session", self.session_header());
+                self.send(&response);
+            }
             "RECORD" => self.ask(request, Action::Record, now),
             "PAUSE" => {
                 let response = self.answer(&request, Status::OK).with("Session", self.session_header());
@@ -480,8 +485,11 @@ impl Server {
             "ANNOUNCE" => self.step == Step::Init,
             "SETUP" => matches!(self.step, Step::Init | Step::Ready),
             "PLAY" => !recording && set_up,
-            "RECORD" => recording && set_up && self.step == Step::Ready,
-            "PAUSE" => self.step == Step::Playing || self.step == Step::Ready && set_up && !recording,
+            "RECORD" => recording && set_up && matches!(self.step, Step::Ready | Step::Recording),
+            "PAUSE" => {
+                matches!(self.step, Step::Playing | Step::Recording)
+                    || self.step == Step::Ready && set_up && !recording
+            }
             "TEARDOWN" => self.step != Step::Init,
             _ => true,
         };

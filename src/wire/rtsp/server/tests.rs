@@ -195,6 +195,13 @@ fn a_publisher_goes_through_its_steps() {
     assert!(bench.server.is_recording());
     bench.bytes(b"$\x02\x00\x02hi$\x09\x00\x01x");
     assert_eq!(bench.events(), [Event::Data { channel: 2, bytes: Bytes::from_static(b"hi") }]);
+    // GStreamer's rtspclientsink pauses before it leaves; RFC 2326 A.2 knows both while recording.
+    assert_eq!(bench.status("PAUSE", URL, &bench.session()), 200);
+    assert_eq!(bench.status("RECORD", URL, &bench.session()), 200);
+    bench.bytes(b"$\x02\x00\x02ho");
+    assert_eq!(bench.events(), [Event::Data { channel: 2, bytes: Bytes::from_static(b"ho") }]);
+    assert_eq!(bench.status("PLAY", URL, &bench.session()), 455);
+    assert_eq!(bench.status("TEARDOWN", URL, &bench.session()), 200);
 }
 
 #[test]
