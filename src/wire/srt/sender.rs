@@ -486,19 +486,17 @@ impl Sender {
     /// What follows on the packet that is sent again now, where a report that this answer was lost too may come too
     /// late to be answered.
     fn follow_up(&self, tries: u8, arrival: Nanos, now: Nanos) -> Then {
-        let round = self.rtt.smoothed();
-        let last_chance = arrival.saturating_add(self.latency);
+        let (round, last_chance) = (self.rtt.smoothed(), arrival.saturating_add(self.latency));
         let soon = now + (round / 8).clamp(MS, COPY_AFTER);
+        let latest = last_chance.saturating_sub(self.rtt.variance());
+        let heard = latest.min(now + self.rtt.beyond() + ACKNOWLEDGED_EVERY);
         let reported_late = now + round + self.rtt.nak_interval() > last_chance;
         match tries {
             _ if soon > last_chance => Then::Wait,
             // So young a connection that its receiver does not know yet how soon to repeat a report (libsrt: 300 ms).
             0 if !self.rtt.is_measured() => Then::Again(soon),
             // With time to hear that it has arrived, and then to be without: acknowledged packets are forgotten.
-            0 if reported_late => {
-                let heard = now + self.rtt.beyond() + ACKNOWLEDGED_EVERY;
-                Then::AgainIfMissing(heard.min(last_chance.saturating_sub(self.rtt.variance())).max(soon))
-            }
+            0 if reported_late => Then::AgainIfMissing(heard.max(soon)),
             1 if reported_late => Then::Again(soon),
             _ => Then::Wait,
         }
