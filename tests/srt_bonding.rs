@@ -176,7 +176,8 @@ fn ours_to_ours(kind: &str) {
     let datagrams = |object: &Value| object["stats"]["datagrams"].as_u64().expect("a count");
     let sent = datagrams(&engine.get(&output));
     let got = receives.wait(&path, "the rest", |input| datagrams(input) + 10 > sent);
-    assert!(datagrams(&got) <= sent, "{sent} sent, {got}");
+    // What was sent is shown twice a second: it may have been read too early.
+    engine.wait(&output, "as much to be sent as came", |output| datagrams(output) >= datagrams(&got));
 }
 
 #[test]
