@@ -6,14 +6,14 @@ use millrace::inspect::geo::{AzimuthJudge, Scene, Track, collect};
 use millrace::wire::klv::ber::{read_counted, read_length, read_oid, write_length, write_oid};
 use millrace::wire::klv::{
     AMEND, EG0104, Label, Packet, SEGMENT, ST0102, ST0102_UNIVERSAL, ST0601, ST0806, ST0903, ST1002, ST1206,
-    ST1601, ST1602, SetSpec, State, Unit, VTARGET, VTRACK, Value, read_timestamp, split, write_packet,
+    ST1601, ST1602, SetSpec, State, VTARGET, VTRACK, Value, read_timestamp, split, write_packet,
 };
 
 /// Bytes with packets in them: nothing is lost between them, what is read is drawn, and what is written is read again.
 pub fn packet(data: &[u8]) {
     let mut length = 0;
     for unit in split(data) {
-        let (Unit::Packet(bytes) | Unit::Junk(bytes) | Unit::Partial(bytes)) = unit;
+        let bytes = unit.bytes();
         assert!(!bytes.is_empty());
         length += bytes.len();
         look(bytes);

@@ -174,6 +174,7 @@ pub fn sound(data: &[u8]) {
 pub fn metadata(data: &[u8]) {
     const LABEL: [u8; 4] = [0x06, 0x0e, 0x2b, 0x34];
     let mut metadata = Metadata::default();
+    let (mut bytes, mut taken) = (0, 0);
     let mut rest = data;
     while let Some((&[place, length], behind)) = rest.split_first_chunk() {
         let (payload, next) = behind.split_at((usize::from(length) * 4).min(behind.len()));
@@ -186,13 +187,23 @@ pub fn metadata(data: &[u8]) {
             let length = (payload.len() - 5) as u16;
             payload[3..5].copy_from_slice(&length.to_be_bytes());
         }
-        let mut bytes = 0;
-        metadata.push(&payload, &mut |unit, _| bytes += unit.len());
-        assert!(bytes <= data.len() * 2);
+        metadata.start();
+        let step = usize::from(place >> 3) * 8 + 1;
+        payload.chunks(step).for_each(|part| metadata.feed(part, &mut |unit, _| bytes += unit.len()));
+        metadata.finish(&mut |unit, _| bytes += unit.len());
+        if place & 7 == 7 {
+            metadata.reset();
+        }
+        // Nothing leaves twice.
+        taken += payload.len();
+        assert!(bytes <= taken);
         assert_eq!(klv_packets(&payload).map(<[u8]>::len).sum::<usize>(), payload.len());
         rest = next;
     }
-    let unit = [&LABEL[..], data].concat();
+    metadata.flush(&mut |unit, _| bytes += unit.len());
+    assert!(bytes <= taken);
+    let length = (data.len() as u32).to_be_bytes();
+    let unit = [&LABEL[..], &[2, 3, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x84], &length, data].concat();
     let (mut sequence, mut cells, mut found) = (7, Vec::new(), Vec::new());
     put_cells(&unit, data.len() / 3 + 8, &mut sequence, &mut cells);
     Metadata::default().push(&cells, &mut |unit, _| found.push(unit.to_vec()));

@@ -173,7 +173,7 @@ impl Extract {
                 for unit in split(&all) {
                     match unit {
                         Unit::Partial(start) => carry.extend_from_slice(start),
-                        Unit::Packet(unit) | Unit::Junk(unit) => {
+                        Unit::Packet(unit) | Unit::Cut(unit) | Unit::Junk(unit) => {
                             self.counter.unit(unit, Place::default(), take);
                         }
                     }
@@ -254,6 +254,13 @@ impl Transport {
             });
         });
         programs.flush(&mut |program, event| read_event(program, event, clocks, streams, counter, take));
+        for (&(program, pid), stream) in streams {
+            let Some(metadata) = &mut stream.metadata else { continue };
+            let place = Place { program: Some(program), pid: Some(pid), ..Place::default() };
+            metadata.flush(&mut |start, carriage| {
+                counter.unit(start, Place { carriage: Some(carriage), ..place }, take);
+            });
+        }
     }
 }
 
@@ -285,9 +292,6 @@ fn read_event(
         Event::Pes(pes) => {
             let stream = streams.get_mut(&(program, pes.pid)).and_then(|stream| stream.metadata.as_mut());
             let Some(metadata) = stream else { return };
-            if pes.damaged {
-                return metadata.reset();
-            }
             let clock = clocks.get(&program).filter(|clock| clock.last.is_some());
             let place = Place {
                 program: Some(program),
@@ -296,12 +300,17 @@ fn read_event(
                 carriage: None,
                 seconds: clock.map(|clock| clock.ticks as f64 / PCR_HZ as f64),
             };
-            metadata.push(pes.data, &mut |units, carriage| {
+            let junk = metadata.counters().junk;
+            let mut read = |units: &[u8], carriage| {
                 for unit in split(units) {
-                    let (Unit::Packet(unit) | Unit::Junk(unit) | Unit::Partial(unit)) = unit;
-                    counter.unit(unit, Place { carriage: Some(carriage), ..place }, take);
+                    counter.unit(unit.bytes(), Place { carriage: Some(carriage), ..place }, take);
                 }
-            });
+            };
+            match pes.data.get(..pes.sound) {
+                Some(start) if start.len() < pes.data.len() => metadata.push_start(start, &mut read),
+                _ => metadata.push(pes.data, &mut read),
+            }
+            counter.junk += metadata.counters().junk - junk;
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use super::checks::{Check, Checks, Moment};
 use super::minimum::Minimum;
-use crate::wire::klv::{Checksum, Fault, Issue, Label, PREFIX, Packet, Unit, Value, split};
+use crate::wire::klv::{Checksum, Fault, Issue, Label, PREFIX, Packet, Value, split};
 use crate::wire::ts::demux::{Elementary, Pes};
-use crate::wire::ts::metadata::{Carriage, Metadata, cells};
+use crate::wire::ts::metadata::{Carriage, Counters, Metadata, cells};
 use crate::wire::ts::psi::descriptors;
 
 /// A metadata stream of a program.
@@ -90,23 +90,32 @@ impl Lane {
         checks: &mut Checks,
         told: &mut impl FnMut(Told),
     ) {
-        if pes.damaged {
-            return self.reset();
-        }
-        let mut metadata = std::mem::take(&mut self.metadata);
+        let before = self.metadata.counters();
         let mut found = None;
         let mut units: Vec<Vec<u8>> = Vec::new();
-        metadata.push(pes.data, &mut |unit, carriage| {
+        let mut take = |unit: &[u8], carriage| {
             found = Some(carriage);
             units.push(unit.to_vec());
-        });
-        self.metadata = metadata;
+        };
+        let sound = pes.data.get(..pes.sound).unwrap_or(pes.data);
+        let lost = sound.len() < pes.data.len();
+        if lost {
+            self.metadata.push_start(sound, &mut take);
+            (self.sequence, self.fragment) = (None, false);
+        } else {
+            self.metadata.push(sound, &mut take);
+        }
+        let seen = self.metadata.counters();
+        if found.is_some() || self.carriage.is_some() || self.is_declared() {
+            self.whole(pes, (before, seen), lost, moment, checks);
+        }
         // what goes on with a unit travels as the unit did
         let Some(carriage) = found.or(self.carriage) else { return };
         self.carriage = Some(carriage);
         self.declared(carriage, moment, checks);
         self.packet(pes, carriage, moment, checks);
         match carriage {
+            _ if lost => {}
             Carriage::Cells => {
                 self.cells(pes.data, moment, checks);
                 if let Some((pts, pcr)) = pes.header.pts.zip(pcr) {
@@ -126,8 +135,7 @@ impl Lane {
         }
         for unit in units {
             for piece in split(&unit) {
-                let (Unit::Packet(bytes) | Unit::Junk(bytes) | Unit::Partial(bytes)) = piece;
-                if let Some(time) = self.klv(bytes, moment, checks) {
+                if let Some(time) = self.klv(piece.bytes(), moment, checks) {
                     told(Told { time, synchronous: carriage == Carriage::Cells });
                 }
             }
@@ -183,6 +191,42 @@ impl Lane {
                 });
             }
         }
+    }
+
+    /// Whether the tables call it KLV.
+    fn is_declared(&self) -> bool {
+        descriptors(&self.descriptors).any(|(tag, payload)| match tag {
+            0x05 => payload.starts_with(b"KLVA"),
+            0x26 => matches!(payload, [_, _, 0xff, b'K', b'L', b'V', b'A', ..]),
+            _ => false,
+        })
+    }
+
+    /// Whether a PES packet holds nothing but KLV, all of it.
+    fn whole(
+        &self,
+        pes: &Pes<'_>,
+        (before, seen): (Counters, Counters),
+        lost: bool,
+        moment: Moment,
+        checks: &mut Checks,
+    ) {
+        let (foreign, junk) = (seen.foreign > before.foreign, seen.junk - before.junk);
+        let broken = seen.broken > before.broken && !lost;
+        checks.hold(Check::Structure, !foreign && junk == 0 && !broken, moment, || {
+            if foreign {
+                format!("a PES packet of {} bytes without KLV", pes.data.len())
+            } else if junk > 0 {
+                format!("{junk} bytes that are no KLV")
+            } else {
+                "the rest of a KLV packet never came".into()
+            }
+        });
+        checks.hold(Check::PesLength, lost || !pes.damaged, moment, || {
+            let (said, came) =
+                (pes.header.packet_length, pes.data.len() + pes.header.header_len - BEFORE_LENGTH);
+            format!("PES_packet_length is {said}, and {came} bytes came")
+        });
     }
 
     /// What every PES packet must have.
@@ -333,5 +377,7 @@ fn delay(pts: u64, pcr: u64, moment: Moment, checks: &mut Checks) {
 
 const ROOT: &str = "ST 0601";
 const SECURITY: &str = "ST 0102";
+/// Bytes of a PES header that its length does not count.
+const BEFORE_LENGTH: usize = 6;
 /// ST 0107: seconds.
 const WITHIN: f64 = 30.0;

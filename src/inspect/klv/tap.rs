@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use super::decoder::Decoder;
 use super::metadata::Metadata;
 use crate::media::{Codec, Frame, Nanos};
-use crate::wire::klv::{PACKET_MAX, PREFIX};
+use crate::wire::klv::{PACKET_MAX, PREFIX, Unit, split};
 use crate::wire::ts::demux::{Extract, Extractor};
-use crate::wire::ts::metadata::{Carriage as Packed, klv_packets};
+use crate::wire::ts::metadata::Carriage as Packed;
 use crate::wire::ts::pes::PTS_WRAP;
 
 /// A KLV packet that passed.
@@ -130,7 +130,7 @@ impl Tap {
     pub fn frame(&mut self, frame: &Frame) {
         let Some(track) = frame.track().filter(|track| track.codec == Codec::Klv) else { return };
         let pts = Some(frame.pts.rem_euclid(PTS_WRAP as i64) as u64);
-        for packet in klv_packets(&frame.data).filter(|packet| packet.starts_with(&PREFIX)) {
+        for packet in split(&frame.data).map(Unit::bytes).filter(|packet| packet.starts_with(&PREFIX)) {
             self.outlet.hand_over(packet, frame.arrival, |bytes, wall, source| Sighting {
                 bytes,
                 arrival: frame.arrival,

@@ -292,22 +292,28 @@ impl Stage {
     }
 }
 
-/// Hands out the KLV of a PES packet, and whether it came in cells.
+/// Hands out the KLV of a PES packet, and whether it came in cells: bare packets together, as they came, each metadata
+/// access unit on its own.
 fn read_klv(
     pes: &Pes<'_>,
     klv: &mut Metadata,
     counters: &mut DemuxerCounters,
     emit: &mut impl FnMut(Bytes, bool),
 ) {
-    if pes.damaged {
-        counters.damaged += 1;
-        klv.reset();
-        return;
-    }
+    counters.damaged += u64::from(pes.damaged);
     let foreign = klv.counters().foreign;
-    klv.push(pes.data, &mut |data, carriage| {
-        emit(Bytes::copy_from_slice(data), carriage == Carriage::Cells);
-    });
+    let mut bare = Vec::new();
+    let mut take = |data: &[u8], carriage| match carriage {
+        Carriage::Bare => bare.extend_from_slice(data),
+        Carriage::Cells => emit(Bytes::copy_from_slice(data), true),
+    };
+    match pes.data.get(..pes.sound) {
+        Some(start) if start.len() < pes.data.len() => klv.push_start(start, &mut take),
+        _ => klv.push(pes.data, &mut take),
+    }
+    if !bare.is_empty() {
+        emit(bare.into(), false);
+    }
     counters.foreign += klv.counters().foreign - foreign;
 }
 

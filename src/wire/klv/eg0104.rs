@@ -27,41 +27,51 @@ pub mod tag {
 #[rustfmt::skip]
 static ITEMS: [Spec; 33] = [
     item(2, "User Defined Time Stamp", "us", Kind::Time, fixed(8)),
-    item(5, "Platform Heading Angle", "deg", Kind::Float, FLOAT),
-    item(6, "Platform Pitch Angle", "deg", Kind::Float, FLOAT),
-    item(7, "Platform Roll Angle", "deg", Kind::Float, FLOAT),
+    item(5, "Platform Heading Angle", "deg", TURN, FLOAT),
+    item(6, "Platform Pitch Angle", "deg", TURN, FLOAT),
+    item(7, "Platform Roll Angle", "deg", TURN, FLOAT),
     item(10, "Device Designation", "", ASCII, ANY),
     item(11, "Image Source Device", "", ASCII, ANY),
     item(12, "Image Coordinate System", "", ASCII, ANY),
-    item(13, "Device Latitude", "deg", Kind::Float, FLOAT),
-    item(14, "Device Longitude", "deg", Kind::Float, FLOAT),
-    item(15, "Device Altitude", "m", Kind::Float, FLOAT).note("above mean sea level"),
-    item(16, "Horizontal Field of View", "deg", Kind::Float, FLOAT),
-    item(17, "Vertical Field of View", "deg", Kind::Float, FLOAT),
-    item(21, "Slant Range", "m", Kind::Float, FLOAT),
-    item(22, "Target Width", "m", Kind::Float, FLOAT),
-    item(23, "Frame Center Latitude", "deg", Kind::Float, FLOAT),
-    item(24, "Frame Center Longitude", "deg", Kind::Float, FLOAT),
-    item(25, "Frame Center Elevation", "m", Kind::Float, FLOAT).note("above mean sea level"),
+    item(13, "Device Latitude", "deg", LATITUDE, FLOAT),
+    item(14, "Device Longitude", "deg", LONGITUDE, FLOAT),
+    item(15, "Device Altitude", "m", HEIGHT, FLOAT).note("above mean sea level"),
+    item(16, "Horizontal Field of View", "deg", VIEW, FLOAT),
+    item(17, "Vertical Field of View", "deg", VIEW, FLOAT),
+    item(21, "Slant Range", "m", RANGE, FLOAT),
+    item(22, "Target Width", "m", WIDTH, FLOAT),
+    item(23, "Frame Center Latitude", "deg", LATITUDE, FLOAT),
+    item(24, "Frame Center Longitude", "deg", LONGITUDE, FLOAT),
+    item(25, "Frame Center Elevation", "m", HEIGHT, FLOAT).note("above mean sea level"),
     item(48, "Security Local Set", "", Kind::Set(&ST0102), ANY),
-    item(82, "Corner Latitude Point 1", "deg", Kind::Float, FLOAT),
-    item(83, "Corner Longitude Point 1", "deg", Kind::Float, FLOAT),
-    item(84, "Corner Latitude Point 2", "deg", Kind::Float, FLOAT),
-    item(85, "Corner Longitude Point 2", "deg", Kind::Float, FLOAT),
-    item(86, "Corner Latitude Point 3", "deg", Kind::Float, FLOAT),
-    item(87, "Corner Longitude Point 3", "deg", Kind::Float, FLOAT),
-    item(88, "Corner Latitude Point 4", "deg", Kind::Float, FLOAT),
-    item(89, "Corner Longitude Point 4", "deg", Kind::Float, FLOAT),
+    item(82, "Corner Latitude Point 1", "deg", LATITUDE, FLOAT),
+    item(83, "Corner Longitude Point 1", "deg", LONGITUDE, FLOAT),
+    item(84, "Corner Latitude Point 2", "deg", LATITUDE, FLOAT),
+    item(85, "Corner Longitude Point 2", "deg", LONGITUDE, FLOAT),
+    item(86, "Corner Latitude Point 3", "deg", LATITUDE, FLOAT),
+    item(87, "Corner Longitude Point 3", "deg", LONGITUDE, FLOAT),
+    item(88, "Corner Latitude Point 4", "deg", LATITUDE, FLOAT),
+    item(89, "Corner Longitude Point 4", "deg", LONGITUDE, FLOAT),
     item(tag::EPISODE, "Episode Number", "", ASCII, ANY),
     item(tag::START, "Start Date and Time", "", ASCII, ANY),
     item(tag::EVENT_START, "Event Start Date and Time", "", ASCII, ANY),
-    item(tag::SENSOR_ROLL, "Sensor Roll Angle", "deg", Kind::Float, FLOAT),
-    item(tag::ANGLE_TO_NORTH, "Angle to North", "deg", Kind::Float, FLOAT),
-    item(tag::OBLIQUITY, "Obliquity Angle", "deg", Kind::Float, FLOAT),
+    item(tag::SENSOR_ROLL, "Sensor Roll Angle", "deg", TURN, FLOAT),
+    item(tag::ANGLE_TO_NORTH, "Angle to North", "deg", TURN, FLOAT),
+    item(tag::OBLIQUITY, "Obliquity Angle", "deg", TURN, FLOAT),
     item(207, "Security Universal Set", "", Kind::Set(&super::st0102::ST0102_UNIVERSAL), ANY),
 ];
 
 const FLOAT: super::spec::Bytes = within(4, 8, 4);
+/// Headings count from 0 or from -180.
+const TURN: Kind = Kind::Float(-360.0, 360.0);
+const LATITUDE: Kind = Kind::Float(-90.0, 90.0);
+const LONGITUDE: Kind = Kind::Float(-180.0, 180.0);
+/// From below the Dead Sea to where nothing flies.
+const HEIGHT: Kind = Kind::Float(-1_000.0, 100_000.0);
+const VIEW: Kind = Kind::Float(0.0, 360.0);
+/// As item 21 of ST 0601.
+const RANGE: Kind = Kind::Float(0.0, 5_000_000.0);
+const WIDTH: Kind = Kind::Float(0.0, 1_000_000.0);
 
 #[rustfmt::skip]
 static KEYS: [([u8; 16], u32); 33] = [

@@ -47,7 +47,7 @@ pub use label::{Label, PREFIX, same_label};
 pub use packet::{Checksum, Packet};
 pub use sei::{Jump, Timestamp, read_timestamp};
 pub use spec::{Bytes, Charset, Earlier, Element, Kind, Linear, Part, SetSpec, Shape, Spec, Tags};
-pub use split::{Split, Unit, split};
+pub use split::{Split, Unit, find_label, first_unit, split, starts_label};
 pub use st0102::{ST0102, ST0102_UNIVERSAL};
 pub use st0601::{AMEND, SEGMENT, ST0601};
 pub use st0806::ST0806;

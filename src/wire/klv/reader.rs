@@ -163,6 +163,7 @@ impl Reader {
         let Bytes { min, max, .. } = spec.bytes;
         if !(usize::from(min)..=usize::from(max)).contains(&raw.len()) {
             if let (Kind::Linear(linear), 22, [_, _, low @ ..]) = (&spec.kind, spec.tag, raw)
+                && raw.starts_with(&[0, 0])
                 && low.len() == 2
                 && self.at.0 == super::st0601::ST0601.name
             {
@@ -208,7 +209,20 @@ impl Reader {
                 }
                 value
             }
-            Kind::Float => Value::Real(float(raw).ok_or(Malformed)?),
+            Kind::Float(min, max) => {
+                let value = float(raw).ok_or(Malformed)?;
+                if (min..=max).contains(&value) {
+                    return Ok(Value::Real(value));
+                }
+                self.fault(Fault::Range);
+                Value::Special(match value {
+                    f64::INFINITY => Special::PositiveInfinity,
+                    f64::NEG_INFINITY => Special::NegativeInfinity,
+                    _ if value < min => Special::BelowMinimum,
+                    _ if value > max => Special::AboveMaximum,
+                    _ => Special::NotANumber(unsigned(raw).unwrap_or_default()),
+                })
+            }
             Kind::Choice(choices) => {
                 let code = unsigned(raw).ok_or(Malformed)?;
                 choices.iter().find(|choice| choice.code == code).map_or_else(

@@ -79,8 +79,8 @@ pub enum Kind {
     Linear(Linear),
     /// ST 1201 IMAPB between these bounds.
     Imap(f64, f64),
-    /// IEEE 754, of 4 or 8 bytes (2 bytes where an array says so).
-    Float,
+    /// IEEE 754 of 4 or 8 bytes, between these bounds.
+    Float(f64, f64),
     /// Microseconds since 1970.
     Time,
     /// A named choice.
@@ -267,6 +267,8 @@ pub(super) const fn up_to(max: u16) -> Bytes {
 /// Any number of bytes.
 pub(super) const ANY: Bytes = Bytes { min: 1, max: u16::MAX, usual: 0 };
 
+/// IEEE 754 of any value that is a number.
+pub(super) const FLOAT: Kind = Kind::Float(f64::MIN, f64::MAX);
 /// Any unsigned number.
 pub(super) const UINT: Kind = Kind::Uint(0, u64::MAX);
 

@@ -172,7 +172,13 @@ fn write_kind(kind: &Kind, value: &Value<'_>, length: usize, out: &mut Vec<u8>) 
             write_signed(value, length, out)?;
         }
         (Kind::Imap(min, max), value) => write_imap(*min, *max, value, length, out)?,
-        (Kind::Float, value) => write_float(value.number().ok_or(Unwritable::Form)?, length, out)?,
+        (Kind::Float(..), Value::Special(special)) => match special {
+            Special::NotANumber(code) => write_sized(*code, length, out)?,
+            Special::PositiveInfinity => write_float(f64::INFINITY, length, out)?,
+            Special::NegativeInfinity => write_float(f64::NEG_INFINITY, length, out)?,
+            _ => return Err(Unwritable::Range),
+        },
+        (Kind::Float(..), value) => write_float(value.number().ok_or(Unwritable::Form)?, length, out)?,
         (Kind::Text(charset), Value::Text(text)) => match charset {
             Charset::Utf16 => out.extend(text.encode_utf16().flat_map(u16::to_be_bytes)),
             Charset::Ascii | Charset::Utf8 => out.extend_from_slice(text.as_bytes()),

@@ -43,7 +43,8 @@ impl Reader {
             dts: stamps.1,
             header_len: 19,
         };
-        let pes = Pes { pid: 0x101, header, data: &data, damaged, random_access: false };
+        let sound = data.len();
+        let pes = Pes { pid: 0x101, header, data: &data, damaged, sound, random_access: false };
         let mut found = Vec::new();
         self.video.read(&pes, arrival, self.damage, &mut self.timeline, &mut self.counters, &mut found);
         let standard = self.video.sets.standard();

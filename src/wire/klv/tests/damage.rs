@@ -1,6 +1,6 @@
 //! Hostile bytes: nothing panics, nothing grows, and what is whole is still read.
 
-use super::super::{Fault, Label, PACKET_MAX, Packet, Unit, Value, split, write_packet};
+use super::super::{Checksum, Fault, Label, PACKET_MAX, PREFIX, Packet, Unit, Value, split, write_packet};
 use super::testdata;
 
 /// xorshift64.
@@ -104,6 +104,7 @@ fn packets_are_found_in_junk_and_behind_damage() {
         split(bytes)
             .map(|unit| match unit {
                 Unit::Packet(bytes) => ('p', bytes.len()),
+                Unit::Cut(bytes) => ('c', bytes.len()),
                 Unit::Junk(bytes) => ('j', bytes.len()),
                 Unit::Partial(bytes) => ('t', bytes.len()),
             })
@@ -125,9 +126,42 @@ fn packets_are_found_in_junk_and_behind_damage() {
     // a length that was damaged reaches over the next packet
     let mut long = packet.clone();
     long.splice(16..17, [0x82, 0x7f]);
-    assert_eq!(units(&[&long[..], &packet].concat()), [('j', len + 1), ('p', len)]);
+    assert_eq!(units(&[&long[..], &packet].concat()), [('c', len + 1), ('p', len)]);
     let mut bomb = packet.clone();
     bomb.splice(16..17, [0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
-    assert_eq!(units(&[&bomb[..], &packet].concat()), [('j', len + 8), ('p', len)]);
+    assert_eq!(units(&[&bomb[..], &packet].concat()), [('c', len + 8), ('p', len)]);
     assert_eq!(units(&[]), []);
+    // a prefix right before a label is none, and neither is a key that a label cuts off
+    assert_eq!(units(&[&PREFIX[..], &packet].concat()), [('j', 4), ('p', len)]);
+    let key = [&PREFIX[..], &[2, 3, 1, 1, 9], &packet].concat();
+    assert_eq!(units(&[&key[..], &packet].concat()), [('j', 9), ('p', len), ('p', len)]);
+}
+
+#[test]
+fn a_packet_that_is_too_short_does_not_take_the_next_one_along() {
+    let packet = testdata("klv/DynamicOnlyMISMMSPacketData.bin");
+    let len = packet.len();
+    for short in [1, 5, 17, 60] {
+        let bytes = [&packet[..len - short], &packet, &packet].concat();
+        let units: Vec<Unit<'_>> = split(&bytes).collect();
+        let want = [Unit::Cut(&packet[..len - short]), Unit::Packet(&packet), Unit::Packet(&packet)];
+        assert_eq!(units, want, "{short}");
+        // not even where the rest of the next one is yet to come
+        let start = &bytes[..len + 2];
+        if short > 5 {
+            assert_eq!(split(start).next(), Some(want[0]), "{short}");
+        }
+    }
+    // a key in a value is one where the checksum says that the packet is whole
+    let mut set = Packet::read(&packet).set.into_owned();
+    set.items[1].value = Value::Text("".into());
+    let mut value = Label::Uas.key().to_vec();
+    value.extend_from_slice(&[1, 2]);
+    set.items[1].value = Value::Raw(value.into());
+    set.items[1].spec = None;
+    set.items[1].tag = 200;
+    let held = write_packet(Label::Uas, &set).unwrap();
+    assert!(held.len() > len && Packet::read(&held).checksum == Checksum::Right);
+    let bytes = [&held[..], &packet].concat();
+    assert_eq!(split(&bytes).collect::<Vec<_>>(), [Unit::Packet(&held), Unit::Packet(&packet)]);
 }

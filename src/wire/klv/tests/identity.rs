@@ -26,7 +26,7 @@ fn bytes_of(kind: &Kind, length: usize, seed: u64) -> Option<Vec<u8>> {
         }
         Kind::Bits => (0..length).map(noise).collect(),
         Kind::Uuid => (0..16).map(noise).collect(),
-        Kind::Float => 1.5_f64.to_be_bytes()[..].to_vec(),
+        Kind::Float(..) => 1.5_f64.to_be_bytes()[..].to_vec(),
         Kind::Miis => {
             let usage = [0x60, 0x08, 0x74, 0x02, 0x04][seed as usize % 5];
             let ids = (usage >> 5 & 3 > 0) as usize

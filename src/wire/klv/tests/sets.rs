@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::super::reader::Reader;
 use super::super::{
     Checksum, EG0104, Fault, Kind, Label, Packet, Quirk, ST0102, ST0601, ST0903, ST1601, ST1602, Set,
-    SetSpec, Value, write_item, write_packet,
+    SetSpec, Special, Tags, Value, write_item, write_packet,
 };
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -266,6 +266,30 @@ fn a_predator_set_is_read_under_the_numbers_of_st_0601() {
     let read = Packet::read(&strange);
     assert_eq!(read.set.items[0].tag, 0);
     assert_eq!(write_packet(Label::Predator, &read.set).expect("written"), strange);
+}
+
+#[test]
+fn numbers_of_a_predator_set_that_are_none_are_named() {
+    let read = |tag: u32, value: f64| {
+        let set = Set::new(&EG0104).with(2, Value::Time(1)).with(5, Value::Real(1.5));
+        let mut raw = write_packet(Label::Predator, &set).expect("written");
+        let Tags::Universal(keys) = EG0104.tags else { unreachable!() };
+        let key = keys.iter().find(|(_, number)| *number == tag).expect("a key").0;
+        raw.extend_from_slice(&key);
+        raw.push(4);
+        raw.extend_from_slice(&(value as f32).to_be_bytes());
+        raw[16] += 21;
+        let packet = Packet::read(&raw);
+        let faults: Vec<_> = packet.issues.iter().map(|issue| (issue.tag, issue.what)).collect();
+        (packet.set.value(tag).cloned().map(Value::into_owned), faults)
+    };
+    let range = |tag| vec![(tag, Fault::Range)];
+    assert_eq!(read(14, -180.0), (Some(Value::Real(-180.0)), vec![]));
+    assert_eq!(read(24, 500.0), (Some(Value::Special(Special::AboveMaximum)), range(24)));
+    assert_eq!(read(13, -90.5), (Some(Value::Special(Special::BelowMinimum)), range(13)));
+    assert_eq!(read(25, 1e30), (Some(Value::Special(Special::AboveMaximum)), range(25)));
+    assert_eq!(read(15, f64::NEG_INFINITY), (Some(Value::Special(Special::NegativeInfinity)), range(15)));
+    assert_eq!(read(15, f64::NAN), (Some(Value::Special(Special::NotANumber(0x7fc0_0000))), range(15)));
 }
 
 #[test]

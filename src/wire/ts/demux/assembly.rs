@@ -1,6 +1,7 @@
 //! Payloads of one PID enter, whole PES packets leave. Never holds more than one, nor more of it than allowed.
 
 use super::format::Format;
+use crate::wire::ts::metadata::is_whole;
 use crate::wire::ts::pes::PesHeader;
 
 /// The PES packet under way on one PID.
@@ -13,6 +14,10 @@ pub(super) struct Assembly {
     most: usize,
     open: bool,
     damaged: bool,
+    /// Bytes before the first place where something is missing.
+    sound: Option<usize>,
+    /// A packet without a length ends where its KLV does.
+    metadata: bool,
     random_access: bool,
     stuffing: Stuffing,
 }
@@ -52,6 +57,8 @@ impl Assembly {
             most: if format.is_video() { PICTURE_MOST } else { OTHER_MOST },
             open: false,
             damaged: false,
+            sound: None,
+            metadata: matches!(format, Format::Metadata { .. }),
             random_access: false,
             stuffing: Stuffing { confirmed: 0, refuted: false, last: false, closed: false },
         }
@@ -101,7 +108,7 @@ impl Assembly {
         }
         let ended = match self.total {
             Some(total) => self.bytes.len() >= total,
-            None => stuffed && self.stuffing.is_end(),
+            None => stuffed && (self.stuffing.is_end() || self.metadata && self.is_whole_metadata()),
         };
         if !ended {
             return (started, Progress::Open);
@@ -126,6 +133,19 @@ impl Assembly {
     /// Something of the packet under way is missing.
     pub(super) fn spoil(&mut self) {
         self.damaged = true;
+        self.sound.get_or_insert(self.bytes.len());
+    }
+
+    /// Whether something of the packet under way is missing.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.sound.is_some()
+    }
+
+    /// How many bytes that it carries came before the first place where something is missing; all, where nothing is
+    /// but what its length promised.
+    pub(super) fn sound(&self) -> usize {
+        let Some((header, data, _)) = self.packet() else { return 0 };
+        self.sound.map_or(data.len(), |sound| sound.saturating_sub(header.header_len).min(data.len()))
     }
 
     /// Forgets the packet under way and whatever else comes of it.
@@ -152,7 +172,12 @@ impl Assembly {
         }
         self.bytes.clear();
         (self.header, self.total) = (None, None);
-        self.damaged = false;
+        (self.damaged, self.sound) = (false, None);
+    }
+
+    fn is_whole_metadata(&self) -> bool {
+        let Some(header) = self.header else { return false };
+        is_whole(self.bytes.get(header.header_len..).unwrap_or_default())
     }
 
     fn close(&mut self) -> Progress {

@@ -3,8 +3,8 @@
 
 use super::assembly::{Assembly, Progress};
 use super::format::{Elementary, Format};
-use crate::wire::klv::PREFIX;
-use crate::wire::ts::metadata::{Carriage, Metadata, klv_packets};
+use crate::wire::klv::{PREFIX, Unit, split};
+use crate::wire::ts::metadata::{Carriage, Counters, Metadata};
 use crate::wire::ts::packet::{Continuity, Counter, NULL_PID, PAT_PID, Packet};
 use crate::wire::ts::pes::PesHeader;
 use crate::wire::ts::tables::Tables;
@@ -68,7 +68,13 @@ struct Lane {
     program: u16,
     counter: Counter,
     assembly: Assembly,
+    /// Bytes of the PES packet under way that `metadata` has; none before its header is there.
+    fed: Option<usize>,
     metadata: Metadata,
+    /// Of the last PES packet.
+    header: Option<PesHeader>,
+    /// What it had seen when the last PES packet ended.
+    booked: Counters,
 }
 
 impl Default for Extractor {
@@ -102,6 +108,7 @@ impl Extractor {
         for lane in &mut self.lanes {
             let progress = lane.assembly.finish();
             lane.leave(progress, &mut self.counters, emit);
+            lane.flush(&mut self.counters, emit);
         }
     }
 
@@ -166,6 +173,7 @@ impl Extractor {
         for mut lane in before {
             let progress = lane.assembly.finish();
             lane.leave(progress, &mut self.counters, emit);
+            lane.flush(&mut self.counters, emit);
         }
         let pmts: Vec<u16> = self.tables.pmt_pids().collect();
         self.pmts.retain(|(pid, _)| pmts.contains(pid));
@@ -192,7 +200,8 @@ impl Extractor {
 impl Lane {
     fn new(elementary: Elementary, program: u16) -> Self {
         let assembly = Assembly::new(elementary.format);
-        Self { elementary, program, counter: Counter::default(), assembly, metadata: Metadata::default() }
+        let (counter, metadata, booked) = (Counter::default(), Metadata::default(), Counters::default());
+        Self { elementary, program, counter, assembly, fed: None, metadata, header: None, booked }
     }
 
     fn packet(
@@ -208,6 +217,7 @@ impl Lane {
         let lost = continuity == Continuity::Lost;
         if packet.scrambling() != 0 || lost || continuity == Continuity::Jump && !packet.starts_unit() {
             self.assembly.spoil();
+            self.metadata.reset();
         }
         if packet.scrambling() != 0 {
             return;
@@ -219,10 +229,30 @@ impl Lane {
             self.assembly.start(false);
         }
         let (_, progress) = self.assembly.push(payload, packet.has_stuffing());
+        self.feed(false, counters, emit);
         self.leave(progress, counters, emit);
     }
 
-    /// Hands out the KLV of a PES packet that came to its end.
+    /// Hands out the KLV that is complete; `over`: nothing more comes of its PES packet.
+    fn feed(&mut self, over: bool, counters: &mut ExtractorCounters, emit: &mut impl FnMut(Extract<'_>)) {
+        let Self { elementary, program, assembly, fed, metadata, .. } = self;
+        let Some((header, payload, _)) = assembly.packet() else { return };
+        if assembly.is_spoiled() || header.scrambling != 0 {
+            return;
+        }
+        self.header = Some(header);
+        let mut leave = unpack(elementary, *program, header, counters, emit);
+        if fed.is_none() {
+            metadata.start();
+        }
+        let new = payload.get(fed.replace(payload.len()).unwrap_or(0)..).unwrap_or_default();
+        metadata.feed(new, &mut leave);
+        if over {
+            metadata.finish(&mut leave);
+        }
+    }
+
+    /// A PES packet came to its end.
     fn leave(
         &mut self,
         progress: Progress,
@@ -232,28 +262,50 @@ impl Lane {
         if progress == Progress::Open {
             return;
         }
-        let before = self.metadata.counters();
-        match (progress, self.assembly.packet()) {
-            (Progress::Whole, Some((header, payload, _))) => {
-                let (elementary, program) = (&self.elementary, self.program);
-                self.metadata.push(payload, &mut |unit, carriage| {
-                    for bytes in klv_packets(unit).filter(|bytes| bytes.starts_with(&PREFIX)) {
-                        counters.packets += 1;
-                        emit(extract(elementary, program, &header, carriage, bytes));
-                    }
-                });
-            }
-            _ => {
-                counters.damaged += 1;
-                self.metadata.reset();
-            }
+        if progress != Progress::Whole {
+            counters.damaged += 1;
         }
-        let after = self.metadata.counters();
-        counters.broken += after.broken - before.broken;
-        if self.elementary.format == (Format::Metadata { declared: true }) {
-            counters.foreign += after.foreign - before.foreign;
+        if progress == Progress::Refused {
+            self.metadata.reset();
+        } else {
+            // Also where less came than its length says: that may be wrong.
+            self.feed(true, counters, emit);
         }
+        self.book(counters);
+        self.fed = None;
         self.assembly.clear();
+    }
+
+    /// Nothing more comes: hands out what is there.
+    fn flush(&mut self, counters: &mut ExtractorCounters, emit: &mut impl FnMut(Extract<'_>)) {
+        let Some(header) = self.header else { return };
+        self.metadata.flush(&mut unpack(&self.elementary, self.program, header, counters, emit));
+        self.book(counters);
+    }
+
+    fn book(&mut self, counters: &mut ExtractorCounters) {
+        let seen = self.metadata.counters();
+        counters.broken += seen.broken - self.booked.broken;
+        if self.elementary.format == (Format::Metadata { declared: true }) {
+            counters.foreign += seen.foreign - self.booked.foreign;
+        }
+        self.booked = seen;
+    }
+}
+
+/// Takes units of KLV and hands out their packets.
+fn unpack<'a>(
+    elementary: &'a Elementary,
+    program: u16,
+    header: PesHeader,
+    counters: &'a mut ExtractorCounters,
+    emit: &'a mut impl FnMut(Extract<'_>),
+) -> impl FnMut(&[u8], Carriage) {
+    move |unit, carriage| {
+        for piece in split(unit).map(Unit::bytes).filter(|bytes| bytes.starts_with(&PREFIX)) {
+            counters.packets += 1;
+            emit(extract(elementary, program, &header, carriage, piece));
+        }
     }
 }
 

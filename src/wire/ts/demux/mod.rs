@@ -18,7 +18,7 @@ use super::tables::Tables;
 /// Takes one program of a transport stream apart.
 ///
 /// A PES packet leaves as soon as it is known to be whole: with its last byte where PES_packet_length says which that
-/// is, else (pictures only) when the next one starts. Where every packet of a PID that does not say its length ended
+/// is, else when the next one starts (KLV: when its own last byte came). Where every packet of a PID that does not say its length ended
 /// in a transport packet filled up with stuffing or exactly at its end, as it does with most multiplexers that fill up
 /// nowhere else, the stuffing is taken as the end, too, once 64 in a row confirmed it: a picture then leaves with its
 /// last packet and not with the next picture. One counterexample ends that for the PID, for good.
@@ -78,6 +78,8 @@ pub struct Pes<'a> {
     pub data: &'a [u8],
     /// Something of it is missing.
     pub damaged: bool,
+    /// Bytes of `data` before the first place where packets are missing: all, where only less came than its length says.
+    pub sound: usize,
     /// random_access_indicator stood on its first packet.
     pub random_access: bool,
 }
@@ -347,7 +349,8 @@ fn leave(
             let damaged = matches!(progress, Progress::Damaged);
             *(if damaged { &mut counters.damaged } else { &mut counters.whole }) += 1;
             if let Some((header, data, random_access)) = state.assembly.packet() {
-                emit(Event::Pes(Pes { pid: state.elementary.pid, header, data, damaged, random_access }));
+                let (pid, sound) = (state.elementary.pid, state.assembly.sound());
+                emit(Event::Pes(Pes { pid, header, data, damaged, sound, random_access }));
             }
         }
     }
