@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::Socket;
 
-use super::address::{RawAddr, mapped};
+use super::address::{RawAddr, mapped, unmapped};
 use super::errqueue::{self, PathError};
 use super::send::{Failure, Sent, is_left_behind};
 use super::socket::{self, PortOptions, SocketError};
@@ -36,8 +36,10 @@ impl PortSocket {
     }
 
     /// Takes errors that came back since the last call, at most a few hundred.
-    pub fn path_errors(&self, each: impl FnMut(PathError)) {
-        errqueue::drain(&self.socket, 256, each);
+    pub fn path_errors(&self, mut each: impl FnMut(PathError)) {
+        errqueue::drain(&self.socket, 256, |error| {
+            each(PathError { destination: unmapped(error.destination), ..error });
+        });
     }
 }
 

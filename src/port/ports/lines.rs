@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Ports;
 use crate::hub::{Cursor, Lane, Pace, StreamKey};
 use crate::media::Nanos;
-use crate::net::clock;
+use crate::net::{Icmp, clock};
 use crate::port::Source;
 use crate::port::outbox::Posted;
 use crate::port::session::{Membership, Session, Stage};
@@ -210,13 +210,19 @@ impl Ports {
         let Some(Some(port)) = self.ports.get(index) else { return };
         let wall = clock::wall_ms();
         let mut refused = Vec::new();
-        port.socket.path_errors(|error| refused.push(error.destination));
-        for destination in refused {
-            for session in self.sessions.iter().flatten().filter(|s| s.port == index && s.peer == destination)
-            {
-                if let Stage::Sending(sending) = &session.stage {
-                    sending.source.stats.icmp_errors.fetch_add(1, Relaxed);
-                    sending.source.stats.last_icmp_ms.store(wall, Relaxed);
+        port.socket.path_errors(|error| refused.push(error));
+        for error in refused {
+            let of = |s: &&mut Session| s.port == index && s.peer == error.destination;
+            for session in self.sessions.iter_mut().flatten().filter(of) {
+                match &mut session.stage {
+                    Stage::Sending(sending) => {
+                        sending.source.stats.icmp_errors.fetch_add(1, Relaxed);
+                        sending.source.stats.last_icmp_ms.store(wall, Relaxed);
+                    }
+                    Stage::Dialling(dialling) if error.kind == Icmp::PortUnreachable => {
+                        dialling.nobody = true;
+                    }
+                    _ => {}
                 }
             }
         }

@@ -7,6 +7,9 @@ mod lines;
 mod sockets;
 mod visitors;
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::SocketAddr;
@@ -263,7 +266,7 @@ impl Ports {
         } else {
             Dialler::Caller(Caller::new(dial, now))
         };
-        let stage = Stage::Dialling(Box::new(Dialling { dialler, role, conduct, passphrase }));
+        let stage = Stage::Dialling(Box::new(Dialling { dialler, role, conduct, passphrase, nobody: false }));
         let mut session = Session::new((owner, attempt), (port, local, peer), stage, stats);
         session.membership = membership;
         let index = self.admit(session);

@@ -42,8 +42,8 @@ impl Ports {
         let mut any = false;
         for _ in 0..BATCHES {
             let Some(Some(port)) = self.ports.get(index) else { break };
-            // An error of the socket is one of a peer that is gone: its session finds out by silence.
-            let count = receiver.receive(&port.socket).unwrap_or(0);
+            // An error is about something sent before, and is told once: what waits behind it is still there.
+            let Ok(count) = receiver.receive(&port.socket) else { continue };
             any |= count > 0;
             for i in 0..count {
                 let message = receiver.message(i);
@@ -73,6 +73,9 @@ impl Ports {
         let idle = !any && (hasty || port.empty >= EMPTY_MOST);
         port.poll_at = (!idle && (any || !port.armed)).then(|| (now / poll + 1) * poll);
         if idle && !port.armed {
+            // The poller tells of these too, for as long as one is there.
+            self.read_path_errors(index);
+            let Some(Some(port)) = self.ports.get_mut(index) else { return };
             let token = Token(index as u64 | Wakes::OURS);
             port.armed = self.wakes.sockets.rearm(port.socket.as_fd(), token).is_ok();
             if !port.armed {

@@ -89,6 +89,8 @@ pub(super) struct Dialling {
     pub(super) role: Role,
     pub(super) conduct: Conduct,
     pub(super) passphrase: Option<Passphrase>,
+    /// The peer's host says that nobody has the port. Anybody on the way can say so: it only explains a silence.
+    pub(super) nobody: bool,
 }
 
 /// What the owner of all sessions has to do after a packet or a moment.
@@ -249,6 +251,9 @@ impl Session {
                     outbox.raw(to, &datagram);
                 }
                 match dialling.dialler.overdue(now) {
+                    Some(_) if dialling.nobody => Reaction::Over(End::lost(
+                        "no answer in time: the peer's host says that nobody listens there (ICMP port unreachable)",
+                    )),
                     Some(refusal) => Reaction::Over(End::refused(&refusal)),
                     None => Reaction::None,
                 }
