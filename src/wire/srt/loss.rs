@@ -1,6 +1,6 @@
 //! Gaps in the order of arrival enter, the ranges to report leave. Every gap has its own clock: it is reported at
 //! once and again every part of a round trip until it is closed, so that a report, or an answer, that is lost costs
-//! little.
+//! little. Gaps whose time comes at almost the same moment share a report, and there are only so many reports a second.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,10 @@ use super::{Losses, Nanos, Seq};
 #[derive(Debug, Default)]
 pub(super) struct LossList {
     gaps: VecDeque<Gap>,
-    /// Not after the earliest `report_at`.
-    soonest: Nanos,
+    /// Not after the earliest `report_at` of the gaps that were not reported yet, and of the others.
+    soonest: [Nanos; 2],
+    /// When the last report was made; `None` before the first.
+    reported_at: Option<Nanos>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +23,8 @@ struct Gap {
     last: Seq,
     /// `NEVER` when the sender has said that it will not send it again.
     report_at: Nanos,
+    /// It, or what it is a part of, was reported.
+    known: bool,
 }
 
 impl LossList {
@@ -46,8 +50,11 @@ impl LossList {
 
     /// Adds a gap behind all others. It is to be reported at `report_at`.
     pub(super) fn append(&mut self, first: Seq, last: Seq, report_at: Nanos) {
-        self.soonest = self.soonest().min(report_at);
-        self.gaps.push_back(Gap { first, last, report_at });
+        if self.gaps.is_empty() {
+            self.soonest = [NEVER; 2];
+        }
+        self.soonest[0] = self.soonest[0].min(report_at);
+        self.gaps.push_back(Gap { first, last, report_at, known: false });
     }
 
     /// Takes note that a packet arrived after all; whether it was missing.
@@ -89,20 +96,37 @@ impl LossList {
         if self.soonest() > now {
             return false;
         }
-        let due = |gap: &&mut Gap| gap.report_at <= now;
-        let ranges = self.gaps.iter().filter(|gap| gap.report_at <= now).map(|gap| (gap.first, gap.last));
+        let due = |gap: &Gap| gap.report_at <= now;
+        let ranges = self.gaps.iter().filter(|gap| due(gap)).map(|gap| (gap.first, gap.last));
         let count = Losses::encode(ranges, most, into);
-        for gap in self.gaps.iter_mut().filter(due).take(count) {
+        let mut left = false;
+        for (at, gap) in self.gaps.iter_mut().filter(|gap| due(gap)).enumerate() {
+            if at >= count {
+                left = true;
+                break;
+            }
             // On the beat: reports and answers of one gap stay a whole number of intervals apart.
             gap.report_at = (gap.report_at + interval).max(now + interval / 2);
+            gap.known = true;
         }
-        self.soonest = self.gaps.iter().map(|gap| gap.report_at).min().unwrap_or(NEVER);
+        self.soonest = [NEVER; 2];
+        for gap in &self.gaps {
+            let soonest = &mut self.soonest[usize::from(gap.known)];
+            *soonest = gap.report_at.min(*soonest);
+        }
+        // What did not fit follows at once: it belongs to the same report.
+        self.reported_at = if left { None } else { Some(now) };
         count > 0
     }
 
     /// When there is something to report; `NEVER` (the greatest time) while there is nothing.
     pub(super) fn soonest(&self) -> Nanos {
-        if self.gaps.is_empty() { NEVER } else { self.soonest }
+        let [new, again] = self.soonest;
+        match self.reported_at {
+            _ if self.gaps.is_empty() => NEVER,
+            None => new.min(again),
+            Some(last) => new.max(last + APART).min(again.max(last + APART_AGAIN)),
+        }
     }
 
     /// Where the gap stands that ends at `sequence` or behind it.
@@ -121,15 +145,21 @@ impl LossList {
     }
 }
 
+/// Between two reports: whoever leaves out every other packet is not answered with as many.
+const APART: Nanos = 1_000_000;
+/// The same where nothing new is missing.
+const APART_AGAIN: Nanos = 5_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MS: Nanos = 1_000_000;
     const NEAR_END: Seq = Seq::new(Seq::COUNT - 2);
 
     fn reported(list: &mut LossList, now: Nanos) -> Vec<(i32, i32)> {
         let mut bytes = Vec::new();
-        if !list.report(now, 20, 1456, &mut bytes) {
+        if !list.report(now * MS, 20 * MS, 1456, &mut bytes) {
             assert!(bytes.is_empty());
             return Vec::new();
         }
@@ -140,11 +170,11 @@ mod tests {
     #[test]
     fn a_gap_is_reported_at_once_and_again_until_it_is_closed() {
         let mut list = LossList::default();
-        list.append(NEAR_END, NEAR_END + 5, 100);
-        list.append(NEAR_END + 8, NEAR_END + 8, 105);
+        list.append(NEAR_END, NEAR_END + 5, 100 * MS);
+        list.append(NEAR_END + 8, NEAR_END + 8, 105 * MS);
         assert_eq!(reported(&mut list, 99), []);
         assert_eq!(reported(&mut list, 100), [(0, 5)]);
-        assert_eq!(list.soonest(), 105);
+        assert_eq!(list.soonest(), 105 * MS);
         assert_eq!(reported(&mut list, 105), [(8, 8)]);
         assert!(list.close(NEAR_END + 2) && !list.close(NEAR_END + 2) && !list.close(NEAR_END + 6));
         assert_eq!(reported(&mut list, 125), [(0, 1), (3, 5), (8, 8)]);
@@ -166,6 +196,39 @@ mod tests {
         assert_eq!((reported(&mut list, 1000), list.soonest()), (vec![], NEVER));
         assert_eq!(list.first(), Some(NEAR_END), "it is still a gap");
         assert_eq!((list.missing_from(NEAR_END), list.missing_from(NEAR_END - 1)), (10, 0));
+    }
+
+    #[test]
+    fn what_is_due_at_almost_the_same_moment_shares_a_report() {
+        let mut list = LossList::default();
+        for n in 0..4 {
+            list.append(NEAR_END + 3 * n, NEAR_END + 3 * n, u64::from(n) * 2 * MS);
+            assert_eq!(reported(&mut list, u64::from(n) * 2), [(3 * n as i32, 3 * n as i32)], "at once");
+        }
+        // They are due at 20, 22, 24 and 26.
+        assert_eq!(list.soonest(), 20 * MS);
+        assert_eq!(reported(&mut list, 20), [(0, 0)]);
+        assert_eq!(list.soonest(), 25 * MS);
+        assert_eq!(reported(&mut list, 25), [(3, 3), (6, 6)]);
+        // Something new is not kept waiting for the others, and takes them along.
+        list.append(NEAR_END + 20, NEAR_END + 20, 40 * MS);
+        assert_eq!(reported(&mut list, 40), [(0, 0), (9, 9), (20, 20)]);
+    }
+
+    #[test]
+    fn holes_without_end_bring_no_reports_without_end() {
+        let mut list = LossList::default();
+        let mut bytes = Vec::new();
+        let mut reports = 0;
+        for n in 0..50_000 {
+            let now = u64::from(n) * 20_000;
+            list.append(NEAR_END + 2 * n, NEAR_END + 2 * n, now);
+            list.forget_before(NEAR_END + (2 * n).saturating_sub(5000));
+            while list.report(now, 20 * MS, 16_384, &mut bytes) {
+                reports += 1;
+            }
+        }
+        assert!((900..=1000).contains(&reports), "{reports} in a second");
     }
 
     #[test]
