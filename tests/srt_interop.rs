@@ -391,6 +391,35 @@ fn a_reader_with_another_passphrase_is_kept_out_and_costs_nobody_a_packet() {
 }
 
 #[test]
+fn a_listener_tells_the_length_of_its_keys_and_takes_no_shorter_one() {
+    if !peers(Tool::Transmit.programs()) {
+        return;
+    }
+    let (engine, input, mut sender) = engine();
+    let at = local();
+    let path = engine.add_output(input, "out", &End::listener(at).locked(PASSPHRASE, 32).ours());
+    listening(&engine, &path);
+    let reader = Tool::Transmit.take(&End::caller(at).with("passphrase", PASSPHRASE));
+    deliver(&mut sender, &loopable("h264_sync.ts"), &[("asks for no length".into(), reader)]);
+    let sessions = engine.get(&format!("{path}/sessions"));
+    assert_eq!(sessions[0]["srt"]["encryption"], "aes_256_ctr", "{sessions}");
+
+    // Whoever publishes says how long the key is.
+    let at = local();
+    let taken = engine.add_input("taken", &End::listener(at).locked(PASSPHRASE, 24).ours());
+    let taken = format!("/api/inputs/{taken}");
+    listening(&engine, &taken);
+    let short = engine.add_output(input, "short", &End::caller(at).locked(PASSPHRASE, 16).ours());
+    let failed = engine.wait_state(&short, "Failed");
+    assert!(failed["last_error"].as_str().is_some_and(|error| error.contains("pbkeylen")), "{failed}");
+    engine.wait(&format!("{taken}/logs?limit=1000"), "who was turned away", |lines| {
+        lines.to_string().contains("its key of 16 bytes is shorter than pbkeylen=24 asks for")
+    });
+    let long = engine.add_output(input, "long", &End::caller(at).locked(PASSPHRASE, 32).ours());
+    engine.wait(&long, "a longer key", |output| srt_stats(output)["encryption"] == "aes_256_ctr");
+}
+
+#[test]
 fn readers_of_one_port_get_the_stream_that_they_name() {
     if !peers(Tool::Transmit.programs()) {
         return;

@@ -75,6 +75,24 @@ impl Doors {
         }
     }
 
+    /// Serves one more.
+    pub(super) fn open(&mut self, route: Listen) {
+        self.routes.push(route);
+        self.advertise();
+    }
+
+    /// Serves this owner no more.
+    pub(super) fn shut(&mut self, owner: Owner) {
+        self.routes.retain(|route| route.owner != owner);
+        self.advertise();
+    }
+
+    /// A peer learns the key length before it says whom it asks for: the longest is short enough for nobody here.
+    fn advertise(&mut self) {
+        let lengths = self.routes.iter().filter_map(|route| route.settings.key_length);
+        self.listener.advertise(lengths.max());
+    }
+
     /// Takes a datagram for socket id 0.
     pub(super) fn knock(&mut self, from: SocketAddr, datagram: &[u8], now: Nanos) -> Knock {
         let Ok(packet) = Packet::parse(datagram) else { return Knock::None };
@@ -111,6 +129,17 @@ impl Doors {
             if !why.is_empty() {
                 return turned_away(&Refused { owner, reject: Reject::GROUP, why: why.into() });
             }
+        }
+        let strength = request.encryption.and_then(|ask| ask.strength);
+        if let (Some(_), Some(least), Some((_, length))) =
+            (&route.passphrase, route.settings.key_length, strength)
+            && length < least
+        {
+            let why = format!(
+                "its key of {} bytes is shorter than pbkeylen={} asks for",
+                length as u8, least as u8
+            );
+            return turned_away(&Refused { owner, reject: Reject::CRYPTO, why });
         }
         let salt = request.encryption.and_then(|ask| ask.salt);
         match (&route.passphrase, salt) {

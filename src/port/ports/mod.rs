@@ -290,7 +290,7 @@ impl Ports {
         let Some(Some(port)) = self.ports.get_mut(index) else { return };
         let local = port.socket.local_addr();
         let doors = port.doors.get_or_insert_with(|| Box::new(Doors::new(listen.cookie.clone(), now)));
-        doors.routes.push(listen);
+        doors.open(listen);
         self.holdings.insert(owner, Holding::Place(index));
         self.tell(owner, attempt, NoticeKind::Listening(local));
     }
@@ -322,7 +322,7 @@ impl Ports {
                 if let Some(Some(port)) = self.ports.get_mut(port)
                     && let Some(doors) = &mut port.doors
                 {
-                    doors.routes.retain(|route| route.owner != owner);
+                    doors.shut(owner);
                     if doors.routes.is_empty() {
                         port.doors = None;
                     }

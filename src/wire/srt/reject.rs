@@ -43,7 +43,7 @@ impl Reject {
     pub const GROUP: Self = Self(15);
     /// No answer in time.
     pub const TIMEOUT: Self = Self(16);
-    /// The ciphers differ (CTR and GCM).
+    /// The ciphers differ (CTR and GCM), or a key is too short.
     pub const CRYPTO: Self = Self(17);
 
     /// The stream id breaks its grammar.
@@ -174,7 +174,13 @@ const KNOWN: &[Known] = &[
         RETRY,
         "no answer in time: is the peer there, and does the network let UDP through both ways?",
     ),
-    (17, "CRYPTO", FATAL, "the ciphers differ: set the same cryptomode (AES-CTR or AES-GCM) on both sides"),
+    (
+        17,
+        "CRYPTO",
+        FATAL,
+        "the ciphers differ, or the key is too short: set the same cryptomode (AES-CTR or AES-GCM) and pbkeylen on both \
+         sides",
+    ),
     (1000, "FALLBACK", RETRY, "the peer's application refused the connection"),
     (1001, "KEY_NOTSUP", FATAL, "a key of the stream id is not supported by the peer"),
     (1002, "FILEPATH", FATAL, "the stream id names a file that the peer does not find"),

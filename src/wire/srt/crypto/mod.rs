@@ -28,7 +28,7 @@ pub use send::{RefreshPlan, SendKeys};
 pub const SALT: usize = 16;
 
 /// How long the keys are (`pbkeylen`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyLength {
     /// 16 bytes.
     Aes128 = 16,

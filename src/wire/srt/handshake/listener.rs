@@ -85,6 +85,11 @@ impl Listener {
         Self { settings, secret, started: now }
     }
 
+    /// Advertises another key length from now on: callers that have none of their own take it.
+    pub const fn advertise(&mut self, length: Option<KeyLength>) {
+        self.settings.key_length = length;
+    }
+
     /// Takes a packet for socket id 0.
     pub fn handle(&self, from: SocketAddr, packet: &Packet<'_>, now: Nanos) -> Heard {
         let Packet::Control(ControlPacket { timestamp, destination, control: Control::Handshake(bytes) }) =
