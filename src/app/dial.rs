@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::net::TcpStream;
+
 use super::director::Defaults;
 use super::feeders::Feeder;
 use super::rtmp::{self, RtmpError};
@@ -19,8 +21,8 @@ use crate::ingest::{Driver, FileDriver, SenderRule, UdpDriver};
 use crate::media::Nanos;
 use crate::mux::Derivation;
 use crate::net::{
-    ByteStream, Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError, SendOptions,
-    SocketError, TlsError, bind_receiver, resolve, route_to,
+    ByteStream, HostPolicy, Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError,
+    SendOptions, SocketError, TlsError, bind_receiver, resolve, route_to,
 };
 use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Payload, Roots, UdpInput, UdpOutput};
 use crate::supervise::Class;
@@ -42,6 +44,8 @@ pub(super) enum DialError {
     Path(#[from] PathError),
     #[error("source {0} is of another address family than the group")]
     SourceFamily(IpAddr),
+    #[error("{host} has no address of the family of {local}")]
+    Family { host: String, local: IpAddr },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error("the file did not open within {OPEN_TIMEOUT:?}")]
@@ -160,7 +164,13 @@ pub(super) struct Way {
 
 /// Makes an input's source: resolves, binds, joins; or opens the file.
 /// For sessions it only plans; peers ask for them by `name` where the url has no other.
-pub(super) async fn source(url: &InputUrl, name: &str, defaults: &Defaults) -> Result<Origin, DialError> {
+/// The `turn`th attempt dials another address of a name than the one before.
+pub(super) async fn source(
+    url: &InputUrl,
+    name: &str,
+    turn: u32,
+    defaults: &Defaults,
+) -> Result<Origin, DialError> {
     let source = match url {
         InputUrl::Udp(udp) => {
             let (driver, buffer) = receiver(udp, defaults).await?;
@@ -172,7 +182,7 @@ pub(super) async fn source(url: &InputUrl, name: &str, defaults: &Defaults) -> R
             Source { driver: Driver::Udp(Box::new(driver)), buffer }
         }
         InputUrl::Srt(srt) => {
-            return Ok(Origin::Sessions(Box::new(sessions::receive(srt, name, defaults).await?)));
+            return Ok(Origin::Sessions(Box::new(sessions::receive(srt, name, turn, defaults).await?)));
         }
         InputUrl::Rtmp(url) => return rtmp::source(url, name, defaults).await,
         InputUrl::Rtsp(url) => return rtsp::source(url, name, defaults).await,
@@ -199,7 +209,9 @@ async fn receiver(
     defaults: &Defaults,
 ) -> Result<(Receiver, Option<(usize, usize)>), DialError> {
     // What is listened to is ours: the policy is about whom we dial.
-    let address = resolve(&udp.host, udp.port, &Default::default()).await?;
+    let addresses = resolve(&udp.host, udp.port, &Default::default()).await?;
+    let fits = |a: &&SocketAddr| udp.source.is_none_or(|source| source.is_ipv4() == a.is_ipv4());
+    let address = *addresses.iter().find(fits).or(addresses.first()).ok_or(DialError::Broken)?;
     let interface = udp.interface.as_deref().map(Interface::find).transpose()?;
     let group = address.ip().is_multicast();
     if let Some(source) = udp.source
@@ -247,9 +259,9 @@ pub(super) async fn way(
         | OutputUrl::Klv(_)
         | OutputUrl::Cot(_) => return Ok(None),
     };
-    let destination = resolve(&udp.host, udp.port, &defaults.policy).await?;
+    let addresses = resolve(&udp.host, udp.port, &defaults.policy).await?;
     let interface = udp.interface.as_deref().map(Interface::find).transpose()?;
-    let route = route_to(destination.ip(), interface.as_ref().map_or(0, |i| i.index))?;
+    let (destination, route) = find_way(&addresses, interface.as_ref())?;
     let target = Target {
         key,
         attempt,
@@ -264,6 +276,50 @@ pub(super) async fn way(
         stats,
     };
     Ok(Some(Way { target, route }))
+}
+
+/// The first of these addresses that there is a way to.
+pub(super) fn find_way(
+    addresses: &[SocketAddr],
+    interface: Option<&Interface>,
+) -> Result<(SocketAddr, Route), DialError> {
+    let mut failed = None;
+    for &address in addresses {
+        match route_to(address.ip(), interface.map_or(0, |interface| interface.index)) {
+            Ok(route) => return Ok((address, route)),
+            // What is said is why there is no way to the one that the resolver likes best.
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.map_or(DialError::Broken, DialError::Route))
+}
+
+/// Connects to the first address of a name that takes the connection. One that keeps silent is given `PATIENCE` while
+/// there are others; the caller bounds the whole.
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    policy: &HostPolicy,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    connect_to(&resolve(host, port, policy).await?).await
+}
+
+async fn connect_to(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
+    let mut failed = DialError::Broken;
+    for (index, &address) in addresses.iter().enumerate() {
+        let connecting = TcpStream::connect(address);
+        let connected = if index + 1 == addresses.len() {
+            connecting.await
+        } else {
+            let silent = |_| Err(std::io::ErrorKind::TimedOut.into());
+            tokio::time::timeout(PATIENCE, connecting).await.unwrap_or_else(silent)
+        };
+        match connected {
+            Ok(socket) => return Ok((socket, address)),
+            Err(source) => failed = DialError::Connect { address, source },
+        }
+    }
+    Err(failed)
 }
 
 fn socket_options(udp: &UdpOutput, destination: SocketAddr, route: Route, forced: bool) -> SendOptions {
@@ -336,12 +392,37 @@ fn stamp(at: SystemTime) -> String {
 }
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an address may say nothing before the next one is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
 const BIND_TRIES: u32 = 20;
 const BIND_WAIT: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_refuses_leaves_the_connection_to_the_next_one() {
+        let closed = |ip: &str| {
+            let socket = std::net::TcpListener::bind((ip, 0)).unwrap();
+            socket.local_addr().unwrap()
+        };
+        let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = open.local_addr().unwrap();
+        let (socket, address) = connect_to(&[closed("127.0.0.1"), at]).await.unwrap();
+        assert_eq!((address, socket.peer_addr().unwrap()), (at, at));
+        let (one, other) = (closed("127.0.0.1"), closed("127.0.0.1"));
+        let error = connect_to(&[one, other]).await.unwrap_err().to_string();
+        assert!(error.contains(&other.to_string()), "{error}");
+    }
+
+    #[test]
+    fn an_address_without_a_way_is_left_out() {
+        let all: Vec<SocketAddr> = ["[2001:db8::1]:9", "127.0.0.1:9"].map(|a| a.parse().unwrap()).into();
+        let lo = Interface::find("lo").unwrap();
+        // Loopback has no way to the first.
+        assert_eq!(find_way(&all, Some(&lo)).unwrap().0, all[1]);
+    }
 
     #[test]
     fn stamps_are_utc() {

@@ -40,7 +40,7 @@ struct Sessions {
 pub async fn listen(url: &InputUrl, config: &Config, stats: &Arc<InputStats>) -> Result<Ear, StartError> {
     // Nobody is told anything: what is listened to is not served.
     let servers = Servers::new(Handle::current(), None, mpsc::channel(1).0, super::marks(1));
-    match dial::source(url, "", &defaults(config, Vec::new(), Arc::new(servers))).await {
+    match dial::source(url, "", 0, &defaults(config, Vec::new(), Arc::new(servers))).await {
         Ok(dial::Origin::Source(source)) => Ok(Ear { driver: source.driver, sessions: None }),
         Ok(dial::Origin::Sessions(plan)) => meet(*plan, stats),
         Ok(dial::Origin::Feeder(_) | dial::Origin::Place(_)) => {

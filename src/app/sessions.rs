@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::dial::DialError;
+use super::dial::{DialError, find_way};
 use super::director::Defaults;
-use crate::net::{Interface, PortOptions, Route, SendOptions, clock, random, resolve, route_to};
+use crate::net::{Interface, PortOptions, Route, SendOptions, clock, random, resolve};
 use crate::port::{BondLink, Conduct};
 use crate::store::{
     self, CipherMode, KeyLength, SrtBandwidth, SrtCrypto, SrtDial, SrtEnd, SrtInput, SrtLink, SrtOutput,
@@ -44,18 +44,25 @@ pub(crate) enum Meeting {
 
 /// Plans the sessions of an input, whose peers ask for `name` unless the url has another, or for anything if that is
 /// empty.
-pub(super) async fn receive(srt: &SrtInput, name: &str, defaults: &Defaults) -> Result<Plan, DialError> {
+/// The `turn`th attempt dials another address of a name than the one before.
+pub(super) async fn receive(
+    srt: &SrtInput,
+    name: &str,
+    turn: u32,
+    defaults: &Defaults,
+) -> Result<Plan, DialError> {
     let conduct =
         Conduct { idle_timeout: srt.link.idle_timeout, bandwidth: Bandwidth::Unlimited, window: srt.window };
     let rules = Rules { max_sessions: 1, replace: srt.takeover == Takeover::Replace, groups: srt.groups };
-    let (plan, _) = plan(&srt.link, name, defaults, conduct, false, rules).await?;
+    let (plan, _) = plan(&srt.link, name, (turn, defaults), conduct, false, rules).await?;
     Ok(plan)
 }
 
-/// Plans the sessions of an output; with the route to the peer where we dial.
+/// Plans the sessions of an output, as [`receive`]; with the route to the peer where we dial.
 pub(super) async fn send(
     srt: &SrtOutput,
     name: &str,
+    turn: u32,
     defaults: &Defaults,
 ) -> Result<(Plan, Option<Route>), DialError> {
     let bandwidth = match srt.bandwidth {
@@ -68,7 +75,7 @@ pub(super) async fn send(
     let conduct = Conduct { idle_timeout: srt.link.idle_timeout, bandwidth, window: WINDOW };
     let max_sessions = srt.max_sessions.map_or(defaults.max_sessions, |most| most as usize);
     let rules = Rules { max_sessions, replace: false, groups: false };
-    plan(&srt.link, name, defaults, conduct, true, rules).await
+    plan(&srt.link, name, (turn, defaults), conduct, true, rules).await
 }
 
 /// Who may dial in.
@@ -81,7 +88,7 @@ struct Rules {
 async fn plan(
     link: &SrtLink,
     name: &str,
-    defaults: &Defaults,
+    (turn, defaults): (u32, &Defaults),
     conduct: Conduct,
     sends: bool,
     Rules { max_sessions, replace, groups }: Rules,
@@ -109,7 +116,7 @@ async fn plan(
         SrtEnd::Group(group) => {
             let mut links = Vec::with_capacity(group.nodes.len());
             for node in &group.nodes {
-                let link = call(&node.dial, settings.clone(), passphrase.as_ref(), defaults).await?;
+                let link = call(&node.dial, settings.clone(), passphrase.as_ref(), (turn, defaults)).await?;
                 let (port, peer, dial, _) = link;
                 links.push(BondLink { port, peer, weight: node.weight, dial });
             }
@@ -126,7 +133,7 @@ async fn plan(
             ));
         }
     };
-    let (port, peer, dial, route) = call(dial, settings, passphrase.as_ref(), defaults).await?;
+    let (port, peer, dial, route) = call(dial, settings, passphrase.as_ref(), (turn, defaults)).await?;
     let meeting = Meeting::Dial { peer, dial, rendezvous };
     Ok((Plan { port, passphrase, conduct, meeting }, Some(route)))
 }
@@ -136,11 +143,17 @@ async fn call(
     dial: &SrtDial,
     settings: Settings,
     passphrase: Option<&Passphrase>,
-    defaults: &Defaults,
+    (turn, defaults): (u32, &Defaults),
 ) -> Result<(PortOptions, SocketAddr, Dial, Route), DialError> {
-    let peer = resolve(&dial.host, dial.port, &defaults.policy).await?;
+    let mut addresses = resolve(&dial.host, dial.port, &defaults.policy).await?;
+    if let Some(local) = dial.local_address {
+        addresses.retain(|address| address.is_ipv4() == local.is_ipv4());
+        if addresses.is_empty() {
+            return Err(DialError::Family { host: dial.host.clone(), local });
+        }
+    }
     let interface = dial.interface.as_deref().map(Interface::find).transpose()?;
-    let route = route_to(peer.ip(), interface.as_ref().map_or(0, |i| i.index))?;
+    let (peer, route) = find_way_in_turn(&addresses, turn, interface.as_ref())?;
     let offer = match passphrase.cloned() {
         None => None,
         Some(passphrase) => {
@@ -176,6 +189,20 @@ async fn call(
         timeout: dial.timeout.as_nanos() as u64,
     };
     Ok((port, peer, dial, route))
+}
+
+/// The next one of those addresses that there is a way to. A peer that does not answer is only known by its silence:
+/// the others are for the next attempts.
+fn find_way_in_turn(
+    addresses: &[SocketAddr],
+    turn: u32,
+    interface: Option<&Interface>,
+) -> Result<(SocketAddr, Route), DialError> {
+    let ways: Vec<_> = addresses.iter().filter_map(|address| find_way(&[*address], interface).ok()).collect();
+    match ways.get(turn as usize % ways.len().max(1)) {
+        Some(way) => Ok(*way),
+        None => find_way(addresses, interface),
+    }
 }
 
 fn settings(link: &SrtLink, sends: bool) -> Result<Settings, DialError> {
@@ -217,3 +244,18 @@ fn local_address(dial: &SrtDial, peer: SocketAddr) -> SocketAddr {
 const WINDOW: u32 = 8_192;
 /// Receive buffer of a port: acknowledgements of a thousand peers, or a second of a 100 Mb/s publisher.
 const PORT_BUFFER: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_take_the_addresses_that_can_be_reached_in_turn() {
+        let all = ["127.0.0.1:9", "[2001:db8::1]:9", "127.0.0.2:9"].map(|a| a.parse().unwrap());
+        let lo = Interface::find("lo").unwrap();
+        let dialled = |turn| find_way_in_turn(&all, turn, Some(&lo)).unwrap().0;
+        // Loopback has no way to the second.
+        assert_eq!([1, 2, 3].map(dialled), [all[2], all[0], all[2]]);
+        assert!(find_way_in_turn(&all[1..2], 1, Some(&lo)).is_err());
+    }
+}

@@ -72,36 +72,50 @@ impl HostPolicy {
             None => Ok(()),
         }
     }
+
+    /// Those of the addresses that may be dialled; `None` if there were none.
+    fn admit(&self, found: Vec<SocketAddr>) -> Result<Option<Vec<SocketAddr>>, Denied> {
+        let mut admitted: Vec<SocketAddr> = Vec::new();
+        let mut denied = None;
+        for address in found {
+            match self.check(address) {
+                Ok(()) if admitted.contains(&address) => {}
+                Ok(()) => admitted.push(address),
+                Err(why) => denied = denied.or(Some(why)),
+            }
+        }
+        match (admitted.is_empty(), denied) {
+            (false, _) => Ok(Some(admitted)),
+            (true, Some(why)) => Err(why),
+            (true, None) => Ok(None),
+        }
+    }
 }
 
-/// Resolves `host` (a name, or an address with or without brackets) now. Runs on the control runtime, never on
-/// a data thread.
+/// Resolves `host` (a name, or an address with or without brackets) now: its addresses as the resolver orders them, at
+/// least one, each once. Runs on the control runtime, never on a data thread.
 ///
 /// # Errors
-/// No answer, no address, or an address that the policy forbids.
-pub async fn resolve(host: &str, port: u16, policy: &HostPolicy) -> Result<SocketAddr, ResolveError> {
+/// No answer, no address, or none but those that the policy forbids.
+pub async fn resolve(host: &str, port: u16, policy: &HostPolicy) -> Result<Vec<SocketAddr>, ResolveError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let address = match bare.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, port),
-        Err(_) => {
-            let found = tokio::time::timeout(TIMEOUT, look_up(bare.to_owned(), port))
-                .await
-                .map_err(|_| ResolveError::Timeout(host.into()))?
-                .map_err(|source| ResolveError::Failed { host: host.into(), source })?;
-            found.ok_or_else(|| ResolveError::Empty(host.into()))?
-        }
+    let found = match bare.parse::<IpAddr>() {
+        Ok(ip) => vec![SocketAddr::new(ip, port)],
+        Err(_) => tokio::time::timeout(TIMEOUT, look_up(bare.to_owned(), port))
+            .await
+            .map_err(|_| ResolveError::Timeout(host.into()))?
+            .map_err(|source| ResolveError::Failed { host: host.into(), source })?,
     };
-    policy.check(address)?;
-    Ok(address)
+    policy.admit(found)?.ok_or_else(|| ResolveError::Empty(host.into()))
 }
 
 /// Asks the system's resolver on a thread of its own. The thread keeps its place until it has its answer: an
 /// attempt that is given up meanwhile cannot end getaddrinfo, and its successors must not pile up behind it.
-async fn look_up(host: String, port: u16) -> io::Result<Option<SocketAddr>> {
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let place = LOOKUPS.acquire().await.map_err(io::Error::other)?;
     let asked = tokio::task::spawn_blocking(move || {
         let _place = place;
-        (host.as_str(), port).to_socket_addrs().map(|mut found| found.next())
+        (host.as_str(), port).to_socket_addrs().map(|found| found.take(ADDRESSES).collect())
     });
     asked.await.map_err(io::Error::other)?
 }
@@ -122,6 +136,8 @@ fn contains(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
 
 /// Names that may be asked for at once.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
+/// Addresses of one name that are looked at.
+const ADDRESSES: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -147,10 +163,20 @@ mod tests {
         assert!(!refused("192.168.1.1:5000"));
     }
 
+    #[test]
+    fn of_several_addresses_those_remain_that_may_be_dialled() {
+        let all = |list: &[&str]| -> Vec<SocketAddr> { list.iter().map(|a| a.parse().unwrap()).collect() };
+        let found = all(&["[fe80::1]:5000", "[2001:db8::1]:5000", "10.0.0.1:5000", "10.0.0.1:5000"]);
+        let admitted = policy().admit(found.clone()).unwrap();
+        assert_eq!(admitted, Some(all(&["[2001:db8::1]:5000", "10.0.0.1:5000"])));
+        assert!(policy().admit(found[..1].to_vec()).is_err());
+        assert_eq!(policy().admit(Vec::new()).unwrap(), None);
+    }
+
     #[tokio::test]
     async fn addresses_need_no_resolver() {
         for (host, want) in [("10.0.0.1", "10.0.0.1:5000"), ("[::1]", "[::1]:5000"), ("::1", "[::1]:5000")] {
-            assert_eq!(resolve(host, 5000, &policy()).await.unwrap(), want.parse().unwrap());
+            assert_eq!(resolve(host, 5000, &policy()).await.unwrap(), [want.parse().unwrap()]);
         }
         assert!(matches!(resolve("169.254.169.254", 1, &policy()).await, Err(ResolveError::Denied(_))));
     }

@@ -31,11 +31,12 @@ impl Director {
     pub(super) fn begin(&mut self, id: Id) {
         let Some(attempt) = self.under_way.get(&id).map(|u| u.attempt) else { return };
         let defaults = self.defaults.clone();
+        let turn = attempt.number().wrapping_sub(1);
         let task = match id {
             Id::Input(input) => {
                 let Some(spec) = self.store.input(input).cloned() else { return };
                 self.dials.spawn(async move {
-                    let origin = dial::source(&spec.url, &spec.mediamtx_path, &defaults).await;
+                    let origin = dial::source(&spec.url, &spec.mediamtx_path, turn, &defaults).await;
                     let outcome = origin.map(|origin| match origin {
                         Origin::Source(source) => Made::Source(source),
                         Origin::Sessions(plan) => Made::Sessions(plan, None),
@@ -76,7 +77,7 @@ impl Director {
                         return Dialled { id, attempt, outcome };
                     }
                     if let OutputUrl::Srt(srt) = &spec.url {
-                        let planned = sessions::send(srt, &name, &defaults).await;
+                        let planned = sessions::send(srt, &name, turn, &defaults).await;
                         let outcome = planned.map(|(plan, route)| Made::Sessions(Box::new(plan), route));
                         return Dialled { id, attempt, outcome };
                     }

@@ -7,9 +7,7 @@ mod serve;
 use std::io;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
-use super::dial::{Connected, DialError, Origin, Place};
+use super::dial::{self, Connected, DialError, Origin, Place};
 use super::director::Defaults;
 use super::feeders::Feeder;
 use super::servers::Talk;
@@ -18,7 +16,7 @@ use super::trust::trust;
 use crate::egress::{LagPolicy, RtmpPeer};
 use crate::mux::Derivation;
 use crate::mux::flv::CHUNK_SIZE;
-use crate::net::{client_config, clock, connect_tls, random, resolve};
+use crate::net::{client_config, clock, connect_tls, random};
 use crate::store::{Lag, Payload, RtmpDial, RtmpEnd, RtmpInput, RtmpListen, RtmpOutput, Secret, Takeover};
 use crate::wire::rtmp::{AuthQuery, Client, ClientConfig, ClientEvent, Credentials, Error, Limits, Purpose};
 
@@ -132,9 +130,7 @@ async fn open(dial: &RtmpDial, purpose: Purpose, defaults: &Defaults) -> Result<
 }
 
 async fn connect(dial: &RtmpDial, defaults: &Defaults) -> Result<Socket, DialError> {
-    let address = resolve(&dial.host, dial.port, &defaults.policy).await?;
-    let socket =
-        TcpStream::connect(address).await.map_err(|source| DialError::Connect { address, source })?;
+    let (socket, _) = dial::connect(&dial.host, dial.port, &defaults.policy).await?;
     socket.set_nodelay(true).map_err(RtmpError::Broken)?;
     let Some(told) = &dial.tls else { return Ok(Socket::Plain(socket)) };
     let tls = client_config(&trust(told, defaults).await?)?;

@@ -3,14 +3,12 @@
 
 use std::future::Future;
 
-use tokio::net::TcpStream;
-
 use super::{AGENT, RtspError};
-use crate::app::dial::DialError;
+use crate::app::dial::{DialError, connect};
 use crate::app::director::Defaults;
 use crate::app::socket::Socket;
 use crate::app::trust::trust;
-use crate::net::{client_config, clock, connect_tls, random, resolve};
+use crate::net::{client_config, clock, connect_tls, random};
 use crate::store::RtspDial;
 use crate::wire::rtsp::client::{Client, Dial, Event, Role};
 use crate::wire::rtsp::{Credentials, Transport};
@@ -57,9 +55,7 @@ impl<'a> Redirect<'a> {
 impl Dialling {
     /// Connects, and begins a session.
     pub(super) async fn connect(dial: &RtspDial, role: Role, defaults: &Defaults) -> Result<Self, DialError> {
-        let address = resolve(&dial.host, dial.port, &defaults.policy).await?;
-        let socket =
-            TcpStream::connect(address).await.map_err(|source| DialError::Connect { address, source })?;
+        let (socket, address) = connect(&dial.host, dial.port, &defaults.policy).await?;
         socket.set_nodelay(true).map_err(RtspError::Broken)?;
         let local = socket.local_addr().map_err(RtspError::Broken)?;
         let socket = match &dial.tls {

@@ -19,12 +19,12 @@ use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::dial::DialError;
+use super::dial::{DialError, find_way};
 use super::director::Defaults;
 use super::feeders::Ending;
 use crate::egress::{self, NoticeKind, OutputKey};
 use crate::inspect::klv::Observation;
-use crate::net::{Interface, Route, SendOptions, resolve, route_to, send_to};
+use crate::net::{Interface, Route, SendOptions, resolve, send_to};
 use crate::store::{CotEnd, DatagramWay, OutputUrl};
 use crate::telemetry::{OutputStats, TakStats};
 
@@ -208,10 +208,9 @@ pub(super) async fn reach(
 
 /// A socket for datagrams to a destination, and the way there.
 async fn open(way: &DatagramWay, defaults: &Defaults) -> Result<(UdpSocket, (Route, SocketAddr)), DialError> {
-    let destination = resolve(&way.host, way.port, &defaults.policy).await?;
+    let addresses = resolve(&way.host, way.port, &defaults.policy).await?;
     let interface = way.interface.as_deref().map(Interface::find).transpose()?;
-    let index = interface.as_ref().map_or(0, |interface| interface.index);
-    let route = route_to(destination.ip(), index)?;
+    let (destination, route) = find_way(&addresses, interface.as_ref())?;
     let options = SendOptions {
         v6: destination.is_ipv6(),
         interface: route.interface,

@@ -10,11 +10,11 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
 
 use super::Remarks;
-use crate::net::{HostPolicy, connect_tls, resolve};
+use crate::app::dial::connect;
+use crate::net::{HostPolicy, connect_tls};
 use crate::tak::cot::Video;
 use crate::tak::marti::{self, Request};
 use crate::telemetry::TakStats;
@@ -104,8 +104,7 @@ impl Registry {
     /// One request on a connection of its own; the status of the answer.
     async fn exchange(&self, request: &Request) -> Result<u16, String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
-        let address = resolve(&self.host, self.port, &self.policy).await.map_err(|e| words(&e))?;
-        let socket = TcpStream::connect(address).await.map_err(|e| words(&e))?;
+        let (socket, _) = connect(&self.host, self.port, &self.policy).await.map_err(|e| words(&e))?;
         let tls = connect_tls(socket, &self.host, Arc::clone(&self.tls)).await.map_err(|e| words(&e))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tls)).await.map_err(|e| words(&e))?;
         let place = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

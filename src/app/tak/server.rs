@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,11 +16,11 @@ use super::Desk;
 use super::files::papers;
 use super::narrator::{Narrator, Persona};
 use super::register::{self, Registry};
-use crate::app::dial::DialError;
+use crate::app::dial::{DialError, connect};
 use crate::app::director::Defaults;
 use crate::app::feeders::Ending;
 use crate::app::socket::Socket;
-use crate::net::{clock, connect_tls, mutual_config, prepare, resolve};
+use crate::net::{clock, connect_tls, mutual_config, prepare};
 use crate::store::{CotDial, CotTls};
 use crate::tak::cot::{
     CotEvent, Event, Frame, FrameError, Framer, Negotiation, Step, TakMessage, Video, parse, write,
@@ -44,9 +43,7 @@ pub(super) async fn dial(
     defaults: &Defaults,
 ) -> Result<Server, DialError> {
     let connecting = async {
-        let address = resolve(&dial.host, dial.port, &defaults.policy).await?;
-        let socket =
-            TcpStream::connect(address).await.map_err(|source| DialError::Connect { address, source })?;
+        let (socket, address) = connect(&dial.host, dial.port, &defaults.policy).await?;
         prepare(&socket).map_err(|source| DialError::Connect { address, source })?;
         let socket = match tls {
             None => Socket::Plain(socket),

@@ -546,7 +546,12 @@ impl Ports {
                     },
                 }
                 self.holdings.remove(&owner);
-                let (reason, retryable) = (end.reason.clone(), end.retryable);
+                let reason = match &session.stage {
+                    // A name may have other addresses.
+                    Stage::Dialling(_) => format!("{}: {}", session.peer, end.reason),
+                    _ => end.reason.clone(),
+                };
+                let retryable = end.retryable;
                 self.tell(owner, attempt, NoticeKind::Failed { reason, retryable });
                 self.drop_if_unused(port_index);
             }
