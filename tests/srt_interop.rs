@@ -337,6 +337,10 @@ fn what_a_peer_has_no_room_for_is_skipped_and_leaves_no_hole() {
     let output = engine.get(&path);
     let (skipped, stats) = (output["stats"]["skipped"].as_u64().expect("a count"), srt_stats(&output));
     assert!(skipped > 0, "{output}");
+    engine.wait(&format!("{path}/logs?limit=1000"), "whose room it was", |lines| {
+        lines.to_string().contains(&format!("for {to} "))
+            && lines.to_string().contains("its receive window has no room for")
+    });
     // A hole would be asked for, all of it; what a busy kernel has no room for is, too.
     assert!(stats["lost"].as_u64().is_some_and(|lost| lost * 10 <= skipped), "{output}");
     let came = taker.bytes();
@@ -346,6 +350,30 @@ fn what_a_peer_has_no_room_for_is_skipped_and_leaves_no_hole() {
     assert!(in_order, "{} of {} bytes, others or in another order", came.len(), body.len());
     // Marks may have been skipped, too.
     assert!(body.len() - came.len() <= skipped as usize * 1316, "{output}");
+}
+
+#[test]
+fn what_the_limit_of_bandwidth_leaves_out_is_said() {
+    if !peers(Tool::Transmit.programs()) {
+        return;
+    }
+    let (engine, input, mut sender) = engine();
+    let to = local();
+    let taker = Tool::Transmit.take(&End::listener(to));
+    let path = engine.add_output(input, "out", &End::caller(to).with("maxbw", "200000").ours());
+    let body = loopable("h264_sync.ts").repeat(2);
+    knock(0, |mark| sender.send(mark), || holds(0, &taker.bytes()));
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| sender.send_paced(&body, 1316, 8.0));
+        engine.wait(&path, "the limit", |output| {
+            output["state"] == "Live" && output["reason"].as_str().is_some_and(|why| why.contains("maxbw"))
+        });
+        sent.join().expect("sent");
+    });
+    engine.wait(&format!("{path}/logs?limit=1000"), "the limit", |lines| {
+        lines.to_string().contains("refused by maxbw")
+    });
+    engine.wait(&path, "an end of it", |output| output["reason"] == "" || output["state"] != "Live");
 }
 
 #[test]

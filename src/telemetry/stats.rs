@@ -8,6 +8,7 @@ use super::dropped::DroppedTracks;
 use super::flow::FlowStats;
 use super::link::LinkList;
 use super::session::{Connection, SessionList};
+use super::skips::Skips;
 use super::srt::SrtStats;
 use super::tak::TakStats;
 
@@ -71,6 +72,9 @@ pub struct OutputStats {
     pub skipped: AtomicU64,
     /// How often it skipped.
     pub skips: AtomicU64,
+    /// Why, for some peers. Taken by who tells it.
+    #[serde(skip)]
+    pub skip_causes: Skips,
     /// ICMP errors that came back for this output.
     pub icmp_errors: AtomicU64,
     /// Milliseconds since the Unix epoch of the last datagram sent; 0 = never.

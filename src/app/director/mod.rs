@@ -118,6 +118,9 @@ pub(super) struct SeenOutput {
     /// Datagrams sent to peers that need not answer.
     unanswered: u64,
     skipped: u64,
+    /// Milliseconds since the Unix epoch at which its limit of bandwidth last refused something; 0 = never.
+    limited_ms: u64,
+    limited: bool,
     refusing: bool,
     packets_per_datagram: u64,
     /// The tracks that `dropped_tracks` was last made of.
@@ -352,6 +355,8 @@ impl Director {
             moved: 0,
             unanswered: 0,
             skipped: 0,
+            limited_ms: 0,
+            limited: false,
             refusing: false,
             packets_per_datagram: 0,
             tracks: None,

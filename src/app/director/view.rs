@@ -13,7 +13,7 @@ use crate::mux::rtp;
 use crate::net::clock;
 use crate::store::{OutputUrl, Payload};
 use crate::supervise::{Class, Event};
-use crate::telemetry::{DroppedTrack, Level, State};
+use crate::telemetry::{DroppedTrack, Level, Skip, State};
 
 impl Director {
     pub(super) fn look_at_inputs(&mut self) {
@@ -60,11 +60,17 @@ impl Director {
                 let unanswered = replace(&mut seen.unanswered, stats.unanswered.load(Relaxed));
                 let reported = now.saturating_sub(stats.last_report_ms.load(Relaxed)) < REPORTED_MS;
                 let skipped = replace(&mut seen.skipped, stats.skipped.load(Relaxed));
+                let causes = stats.skip_causes.take();
+                if causes.iter().any(|skip| skip.by_bandwidth > 0) {
+                    seen.limited_ms = now;
+                }
+                let limited = now.saturating_sub(seen.limited_ms) < REFUSING_MS;
+                let bounded = std::mem::replace(&mut seen.limited, limited) != limited;
                 let refusing = is_refusing(&output, now);
                 let packets = stats.packets_per_datagram.load(Relaxed);
                 let icmp = std::mem::replace(&mut seen.refusing, refusing) != refusing;
                 let size = std::mem::replace(&mut seen.packets_per_datagram, packets) != packets;
-                let turned = icmp || size;
+                let turned = icmp || size || bounded;
                 let id = Id::Output(spec.input_id, spec.id);
                 match &spec.url {
                     OutputUrl::Rtmp(_) => self.look_at_tracks(id, &output, |tracks| {
@@ -85,7 +91,8 @@ impl Director {
                     _ => {}
                 }
                 if skipped > 0 {
-                    self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams"));
+                    let why = describe_skips(&causes);
+                    self.log(id, Level::Warning, format!("fell behind and skipped {skipped} datagrams{why}"));
                 }
                 if moved > 0 || unanswered > 0 && reported {
                     self.note(id, Event::Flowing);
@@ -185,6 +192,9 @@ impl Director {
                 } else if matches!(status.state, State::Live) && status.reason.is_empty() {
                     let warnings = card.stats().tak.stats().map(|tak| tak.warnings.all());
                     status.reason = warnings.unwrap_or_default().join("; ");
+                    if self.outputs.get(&output).is_some_and(|seen| seen.limited) {
+                        status.reason = "the limit of bandwidth (maxbw, inputbw) leaves out a part of the stream".into();
+                    }
                 } else if status.state == State::Sending {
                     let packets = card.stats().packets_per_datagram.load(Relaxed);
                     if packets > 0 {
@@ -228,6 +238,23 @@ fn replace(counter: &mut u64, value: u64) -> u64 {
 fn is_refusing(output: &OutputCard, now_ms: u64) -> bool {
     let last = output.stats().last_icmp_ms.load(Relaxed);
     last > 0 && now_ms.saturating_sub(last) < REFUSING_MS
+}
+
+/// Behind a count of datagrams that were skipped: whose they were, and why.
+fn describe_skips(causes: &[Skip]) -> String {
+    let mut told = String::new();
+    for (number, Skip { peer, by_bandwidth, by_window }) in causes.iter().enumerate() {
+        told.push_str(if number == 0 { ": " } else { "; " });
+        told.push_str(&format!("for {peer} "));
+        match (by_bandwidth, by_window) {
+            (bandwidth, 0) => told.push_str(&format!("{bandwidth} refused by maxbw")),
+            (0, window) => told.push_str(&format!("{window} that its receive window has no room for")),
+            (bandwidth, window) => told.push_str(&format!(
+                "{bandwidth} refused by maxbw, {window} that its receive window has no room for"
+            )),
+        }
+    }
+    told
 }
 
 fn level_of(state: State) -> Level {

@@ -169,6 +169,8 @@ struct Told {
     packets: u64,
     bytes: u64,
     skipped: u64,
+    by_bandwidth: u64,
+    by_window: u64,
     acknowledged: u64,
 }
 
@@ -359,7 +361,7 @@ impl Session {
             Stage::Dialling(_) => 0,
             Stage::Sending(sending) => {
                 let told = (self.membership == Membership::Alone).then_some(&mut self.told);
-                let bps = sending.publish(&self.stats, told, &mut self.rate, now);
+                let bps = sending.publish(self.peer, &self.stats, told, &mut self.rate, now);
                 self.stats.rate_bps.store(bps, Relaxed);
                 bps
             }

@@ -1,5 +1,6 @@
 //! The sending side of a session: datagrams of its lane and the peer's reports enter, data and control packets leave.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +11,7 @@ use crate::media::Nanos;
 use crate::net::{clock, random};
 use crate::port::Source;
 use crate::port::outbox::{Addressee, Outbox, Payload};
-use crate::telemetry::{Rate, SrtStats};
+use crate::telemetry::{Rate, Skip, SrtStats};
 use crate::wire::srt::crypto::SendKeys;
 use crate::wire::srt::{Control, ControlPacket, Event, KeyFlag, Sender, Stored, UserKind};
 
@@ -138,6 +139,7 @@ impl Sending {
     /// Shows its counters, and adds what is not `told` to those of its owner; a group counts for all its links.
     pub(super) fn publish(
         &self,
+        peer: SocketAddr,
         stats: &SrtStats,
         told: Option<&mut Told>,
         rate: &mut Rate,
@@ -176,10 +178,17 @@ impl Sending {
             owner.datagrams.fetch_add(sent.packets - told.packets, Relaxed);
             owner.bytes.fetch_add(sent.bytes - told.bytes, Relaxed);
             owner.skipped.fetch_add(sent.skipped - told.skipped, Relaxed);
+            owner.skip_causes.note(Skip {
+                peer,
+                by_bandwidth: sent.refused_by_bandwidth - told.by_bandwidth,
+                by_window: sent.refused_by_window - told.by_window,
+            });
             *told = Told {
                 packets: sent.packets,
                 bytes: sent.bytes,
                 skipped: sent.skipped,
+                by_bandwidth: sent.refused_by_bandwidth,
+                by_window: sent.refused_by_window,
                 acknowledged: sent.acknowledged,
             };
         }
