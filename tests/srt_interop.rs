@@ -377,6 +377,33 @@ fn what_the_limit_of_bandwidth_leaves_out_is_said() {
 }
 
 #[test]
+fn an_input_that_listens_says_that_nobody_publishes() {
+    let engine = Engine::start();
+    let (srt, rtmp, rtsp) = (local(), local(), local());
+    let nobody = |path: &str, state: &str| {
+        engine.wait(path, "that nobody publishes", |input| {
+            input["state"] == state && input["reason"] == "listening, nobody publishes"
+        });
+    };
+    let urls = [format!("srt://{srt}?mode=listener"), format!("rtmp://{rtmp}/live/key?mode=listener")];
+    for (name, url) in urls.into_iter().chain([format!("rtsp://{rtsp}/in?mode=listener")]).enumerate() {
+        let path = format!("/api/inputs/{}", engine.add_input(&format!("in{name}"), &url));
+        nobody(&path, "Idle");
+    }
+    if !peers(Tool::Transmit.programs()) {
+        return;
+    }
+    let path = "/api/inputs/1";
+    let mut giver = Tool::Transmit.give(&End::caller(srt));
+    engine.wait(path, "a publisher that is silent", |input| {
+        input["stats"]["srt"].is_object() && input["reason"] != "listening, nobody publishes"
+    });
+    knock(0, |mark| giver.send(mark), || engine.get(path)["state"] == "Live");
+    drop(giver);
+    nobody(path, "Stalled");
+}
+
+#[test]
 fn a_passphrase_that_does_not_fit_is_named_and_tried_slowly() {
     if !peers(Tool::Transmit.programs()) {
         return;

@@ -104,6 +104,8 @@ pub(super) struct SeenInput {
     /// Its packets when its outputs were last looked at.
     packets_for_outputs: u64,
     live: bool,
+    /// Somebody who dialled in is there.
+    visited: bool,
     /// Decodes its KLV.
     _klv: Option<Task>,
     /// Holds it against the rules.
@@ -337,7 +339,7 @@ impl Director {
         let rules = taps::examine(&self.media, card.health());
         self.inputs.insert(
             spec.id,
-            SeenInput { packets: 0, packets_for_outputs: 0, live: false, _klv: klv, _rules: rules },
+            SeenInput { packets: 0, packets_for_outputs: 0, live: false, visited: false, _klv: klv, _rules: rules },
         );
         let id = Id::Input(spec.id);
         self.keeper.insert(id, self.input_policy(spec), clock::now());

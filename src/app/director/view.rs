@@ -11,7 +11,7 @@ use crate::media::Tracks;
 use crate::mux::flv::dropped_tracks;
 use crate::mux::rtp;
 use crate::net::clock;
-use crate::store::{OutputUrl, Payload};
+use crate::store::{InputUrl, OutputUrl, Payload};
 use crate::supervise::{Class, Event};
 use crate::telemetry::{DroppedTrack, Level, Skip, State};
 
@@ -24,6 +24,11 @@ impl Director {
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
             if std::mem::replace(&mut seen.packets, packets) != packets {
                 self.note(id, Event::Flowing);
+            }
+            let Some(seen) = self.inputs.get_mut(&input) else { continue };
+            let visited = !card.card.stats().sessions.is_empty();
+            if std::mem::replace(&mut seen.visited, visited) != visited {
+                self.show(id);
             }
             let live = self.keeper.machine(&id).is_some_and(|m| m.state() == State::Live);
             let Some(seen) = self.inputs.get_mut(&input) else { continue };
@@ -178,6 +183,10 @@ impl Director {
         match id {
             Id::Input(input) => {
                 let Some(card) = self.board.input(input) else { return };
+                let waits = matches!(status.state, State::Idle | State::Stalled) && machine.attempt().is_some();
+                if waits && listens(&card.card.spec().url) && card.card.stats().sessions.is_empty() {
+                    status.reason = "listening, nobody publishes".into();
+                }
                 if card.card.peek(|old| old.state != status.state) {
                     self.log(id, level_of(status.state), describe(status.state, &status.reason));
                 }
@@ -255,6 +264,16 @@ fn describe_skips(causes: &[Skip]) -> String {
         }
     }
     told
+}
+
+/// Whether publishers dial in.
+fn listens(url: &InputUrl) -> bool {
+    match url {
+        InputUrl::Srt(srt) => srt.link.listen().is_some(),
+        InputUrl::Rtmp(rtmp) => rtmp.dial().is_none(),
+        InputUrl::Rtsp(rtsp) => rtsp.end.listen().is_some(),
+        InputUrl::Udp(_) | InputUrl::Rtp(_) | InputUrl::File(_) => false,
+    }
 }
 
 fn level_of(state: State) -> Level {

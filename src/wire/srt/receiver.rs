@@ -314,7 +314,7 @@ impl Receiver {
             Slot::Refused { .. } | Slot::Empty => None,
         };
         let span = self.slots.iter().find_map(time).zip(self.slots.iter().rev().find_map(time));
-        (self.slots.len(), span.map_or(0, |(first, last)| last.saturating_sub(first).max(0) as Nanos))
+        (self.slots.len(), span.map_or(0, |(first, last)| last.abs_diff(first)))
     }
 
     /// The peer's socket.
@@ -762,6 +762,24 @@ mod tests {
         assert_eq!((b.receiver.stats().undecrypted, b.receiver.stats().dropped), (1, 0));
         let encrypted = DataHeader::parse(&[0, 0, 0, 0, 0xC8, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
         assert_eq!(accept_clear(&encrypted, &[0; HEADER], &mut [1]), None);
+    }
+
+    #[test]
+    fn a_clock_that_runs_backwards_spans_time_too() {
+        let mut b = Bench::new(50, 64);
+        b.push(1, 0);
+        let header = DataHeader {
+            sequence: INITIAL + 2,
+            boundary: Boundary::Solo,
+            in_order: false,
+            key: KeyFlag::Clear,
+            retransmitted: false,
+            message: 1,
+            timestamp: 0,
+            destination: SocketId(1),
+        };
+        b.receiver.handle_data(&header.to_bytes(), &[0], 0, accept_clear);
+        assert_eq!(b.receiver.held(), (3, MS));
     }
 
     #[test]
