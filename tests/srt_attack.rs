@@ -592,9 +592,9 @@ fn who_may_not_come_in_is_told_why_and_so_is_the_owner() {
         ("read:guarded:bert:key", 2401, &all[1..2], "user or password"),
         ("#!::r=guarded,u=anna,s=ke", 2401, &all[1..2], "user or password"),
         ("read:locked", 1011, &all[2..3], "passphrase"),
-        ("read:nobody", 2404, &all[..], "nothing of that name"),
-        ("publish:open", 2404, &all[..], "nothing of that name"),
-        ("read:cam", 2404, &all[..], "nothing of that name"),
+        ("read:nobody", 2404, &all[..], r#"nothing of the name "nobody" is here"#),
+        ("publish:open", 2404, &all[..], "nothing of the name"),
+        ("read:cam", 2404, &all[..], "nothing of the name"),
     ] {
         // A line that is told again takes the place of the one before, under a new number.
         let newest = |log: &Value| {

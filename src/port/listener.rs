@@ -276,10 +276,12 @@ impl Doors {
             });
         let Some(&(place, route)) = found else {
             let why = match ask.resource {
-                Some(_) => "nothing of that name is here for it",
-                None => "it does not say what it wants (stream id), and there is more than one thing here",
+                Some(name) => format!("nothing of the name {} is here for it", quoted(name)),
+                None => {
+                    "it does not say what it wants (stream id), and there is more than one thing here".into()
+                }
             };
-            return Err(refuse(None, Reject::NOT_FOUND, why));
+            return Err(refuse(None, Reject::NOT_FOUND, &why));
         };
         if let Some((user, password)) = &route.login
             && !(ask.user == Some(user)
@@ -291,11 +293,24 @@ impl Doors {
     }
 }
 
+/// What a stranger wrote, for a line of a log: what is no letter of a line is escaped, and it ends somewhere, at the
+/// latest where a password may stand that was written in a form of others.
+fn quoted(name: &str) -> String {
+    let plain = name.split([':', '?', '=', '@', ',', ';', '&']).next().unwrap_or_default();
+    let mut short: String = plain.chars().take(NAME_MOST).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
+
 /// In a time that does not depend on where they differ.
 fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
+/// Letters of a name that a line shows.
+const NAME_MOST: usize = 64;
 /// Requests of one port whose keys are being derived.
 const DERIVING_MOST: usize = 512;
 /// Of these, those of one address: who floods the port with requests keeps nobody else waiting for long.
@@ -307,6 +322,15 @@ const COMPLAINT_EVERY: Nanos = 100_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_a_stranger_stays_on_its_line() {
+        assert_eq!(quoted("cam\n\u{1b}[1m"), r#""cam\n\u{1b}[1m""#);
+        let long = quoted(&"x".repeat(500));
+        assert_eq!(long.chars().count(), NAME_MOST + 3);
+        assert!(long.ends_with("…\""));
+        assert_eq!(quoted("cam:me:secret"), "\"cam…\"");
+    }
 
     #[test]
     fn a_flood_is_told_of_in_a_few_lines_that_count_the_rest() {

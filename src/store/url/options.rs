@@ -12,7 +12,15 @@ use crate::store::spec::{Delay, Transform};
 use crate::wire::ts::{Fill, FilterSpec};
 
 /// The options of a url, each known and given once.
-pub(super) struct Options(Vec<(String, String)>);
+pub(super) struct Options(Vec<Given>);
+
+struct Given {
+    /// As it is known here.
+    name: String,
+    value: String,
+    /// As whoever wrote the url calls it.
+    written: String,
+}
 
 impl Options {
     /// `known` are names; a name of `also` counts as the one beside it.
@@ -21,34 +29,51 @@ impl Options {
         known: &[&[&str]],
         also: &[(&str, &'static str)],
     ) -> Result<Self, FieldError> {
-        let mut options: Vec<(String, String)> = Vec::new();
+        let mut options: Vec<Given> = Vec::new();
         for option in query.into_iter().flat_map(|q| q.split('&')).filter(|o| !o.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            let written = name;
             let name = also.iter().find(|(other, _)| *other == name).map_or(name, |(_, name)| *name);
             if !known.concat().contains(&name) {
-                // A name that is no word may be a piece of a secret that held a `&`.
-                let piece = !option.contains('=') && options.last().is_some_and(|(name, _)| is_secret(name));
-                let word = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-                let shown = if word && !piece { format!("option '{name}'") } else { "an option".into() };
+                // What has no value, or is no word, may be a piece of a secret that held a `&`.
+                let word = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                let behind = options.last().is_some_and(|before| is_secret(&before.name));
+                let piece = match option.contains('=') {
+                    true => behind && !word,
+                    false => behind || !word,
+                };
+                let plain = (1..=32).contains(&name.len())
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+                let shown = if plain && !piece { format!("option '{name}'") } else { "an option".into() };
                 let known = known.concat().join(", ");
                 return Err(bad(format!("{shown} is not known here; known are {known}")));
             }
-            if options.iter().any(|(taken, _)| taken == name) {
-                return Err(bad(format!("option '{name}' is given twice")));
+            if let Some(taken) = options.iter().find(|taken| taken.name == name) {
+                let also = if taken.written == written { "" } else { " (its other name is the same option)" };
+                return Err(bad(format!("option '{written}' is given twice{also}")));
             }
             let value = percent_decode(value).and_then(|bytes| String::from_utf8(bytes).ok());
             let Some(value) = value.filter(|v| !v.is_empty()) else {
                 return Err(bad(format!(
-                    "option '{name}' needs a value: {name}=… (write a literal % as %25)"
+                    "option '{written}' needs a value: {written}=… (write a literal % as %25)"
                 )));
             };
-            options.push((name.into(), value));
+            options.push(Given { name: name.into(), value, written: written.into() });
         }
         Ok(Self(options))
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.given(name).map(|given| given.value.as_str())
+    }
+
+    /// An option as whoever wrote the url calls it.
+    pub(super) fn written<'a>(&'a self, name: &'a str) -> &'a str {
+        self.given(name).map_or(name, |given| &given.written)
+    }
+
+    fn given(&self, name: &str) -> Option<&Given> {
+        self.0.iter().find(|given| given.name == name)
     }
 
     pub(super) fn read<T>(
@@ -58,7 +83,8 @@ impl Options {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, FieldError> {
         let Some(value) = self.text(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| bad(format!("option '{name}' must be {}", expected())))
+        let must = || bad(format!("option '{}' must be {}", self.written(name), expected()));
+        read(value).map(Some).ok_or_else(must)
     }
 
     pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, FieldError> {

@@ -78,6 +78,7 @@ fn read_options(query: Option<&str>, known: &[&[&str]]) -> Result<Options, Field
             value => given == value,
         });
         if !same {
+            let name = options.written(name);
             return Err(bad(format!("option '{name}' can only be {value}: {why}")));
         }
     }
@@ -636,7 +637,13 @@ mod tests {
             ("srt://h:1?nodes=a:1", "option 'nodes' is not known here"),
             ("srt://h:1?sndbuf=1000", "option 'sndbuf' is not known here"),
             ("srt://h:1?passphrase=0123456789&sndbuf=1", "option 'sndbuf' is not known here"),
-            ("srt://h:1?pkt_size=1128", "option 'payloadsize' can only be 1316: outputs share"),
+            ("srt://h:1?pkt_size=1128", "option 'pkt_size' can only be 1316: outputs share"),
+            ("srt://h:1?payloadsize=1128", "option 'payloadsize' can only be 1316: outputs share"),
+            ("srt://h:1?connect_timeout=1", "option 'connect_timeout' must be"),
+            ("srt://h:1?ipv6only=1", "option 'ipv6only' is not known here"),
+            ("srt://h:1?Latency=100", "option 'Latency' is not known here"),
+            ("srt://h:1?lat%0aency=100", "an option is not known here"),
+            ("srt://h:1?passphrase=0123456789&W0rd=1", "an option is not known here"),
             ("srt://h:1?tlpktdrop=0", "option 'tlpktdrop' can only be true: what is too late"),
             ("srt://h:1?transtype=file", "option 'transtype' can only be live"),
             ("srt://h:1?mode=server", "caller or listener or rendezvous"),
