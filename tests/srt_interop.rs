@@ -470,8 +470,15 @@ fn a_listener_tells_the_length_of_its_keys_and_takes_no_shorter_one() {
     engine.wait(&format!("{taken}/logs?limit=1000"), "who was turned away", |lines| {
         lines.to_string().contains("its key of 16 bytes is shorter than pbkeylen=24 asks for")
     });
+    // The log of the process has what an operator wants to see, once and by name.
+    let log = engine.log();
+    assert!(log.contains("its key of 16 bytes"), "{log}");
+    let failures: Vec<&str> = log.lines().filter(|line| line.contains("(SRT rejection 1017")).collect();
+    assert!(failures.len() == 1 && failures[0].contains("short"), "{failures:?}");
     let long = engine.add_output(input, "long", &End::caller(at).locked(PASSPHRASE, 32).ours());
     engine.wait(&long, "a longer key", |output| srt_stats(output)["encryption"] == "aes_256_ctr");
+    knock(2, |mark| sender.send(mark), || engine.get(&long)["state"] == "Live");
+    wait_for("the log of it", || engine.log().contains("Live").then_some(()));
 }
 
 #[test]

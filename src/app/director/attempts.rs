@@ -122,7 +122,7 @@ impl Director {
             // Its port tells when the peer has answered.
             Ok(None) => {}
             Err((class, reason)) => {
-                self.log(id, Level::Error, reason.clone());
+                self.log_failure(id, reason.clone());
                 self.tell(id, Event::Failed { attempt, class, reason });
             }
         }

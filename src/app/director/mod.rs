@@ -449,7 +449,7 @@ impl Director {
                 self.tell(id, Event::Ended { attempt });
             }
             ingest::NoticeKind::Failed { reason, retryable } => {
-                self.log(id, Level::Error, reason.clone());
+                self.log_failure(id, reason.clone());
                 let class = if retryable { Class::Retry } else { Class::Fatal };
                 self.tell(id, Event::Failed { attempt, class, reason });
             }
@@ -467,7 +467,7 @@ impl Director {
         match notice.kind {
             egress::NoticeKind::NoSocket { reason, retryable }
             | egress::NoticeKind::WriteFailed { reason, retryable } => {
-                self.log(id, Level::Error, reason.clone());
+                self.log_failure(id, reason.clone());
                 let class = if retryable { Class::Retry } else { Class::Fatal };
                 self.tell(id, Event::Failed { attempt, class, reason });
             }
@@ -482,7 +482,7 @@ impl Director {
                 );
             }
             egress::NoticeKind::Disconnected { session: None, reason, retryable } => {
-                self.log(id, Level::Error, reason.clone());
+                self.log_failure(id, reason.clone());
                 let class = if retryable { Class::Retry } else { Class::Fatal };
                 self.tell(id, Event::Failed { attempt, class, reason });
             }
@@ -529,7 +529,7 @@ impl Director {
                 self.tell(id, Event::Connected { attempt, answering: true });
             }
             port::NoticeKind::Failed { reason, retryable } => {
-                self.log(id, Level::Error, reason.clone());
+                self.log_failure(id, reason.clone());
                 let class = if retryable { Class::Retry } else { Class::Fatal };
                 self.tell(id, Event::Failed { attempt, class, reason });
             }

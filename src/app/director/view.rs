@@ -13,7 +13,7 @@ use crate::mux::rtp;
 use crate::net::clock;
 use crate::store::{InputUrl, OutputUrl, Payload};
 use crate::supervise::{Class, Event};
-use crate::telemetry::{DroppedTrack, Level, Skip, State};
+use crate::telemetry::{DroppedTrack, Level, Skip, State, Status};
 
 impl Director {
     pub(super) fn look_at_inputs(&mut self) {
@@ -188,7 +188,7 @@ impl Director {
                     status.reason = "listening, nobody publishes".into();
                 }
                 if card.card.peek(|old| old.state != status.state) {
-                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
+                    self.log_state(id, &status);
                 }
                 card.card.set_status(status);
             }
@@ -211,30 +211,53 @@ impl Director {
                     }
                 }
                 if card.peek(|old| (old.state, &old.reason) != (status.state, &status.reason)) {
-                    self.log(id, level_of(status.state), describe(status.state, &status.reason));
+                    self.log_state(id, &status);
                 }
                 card.set_status(status);
             }
         }
     }
 
+    /// Notes something for the object's own log and that of the process.
     pub(super) fn log(&self, id: Id, level: Level, message: String) {
-        match level {
-            Level::Error | Level::Warning => tracing::warn!(?id, "{message}"),
-            _ => tracing::debug!(?id, "{message}"),
+        self.write(id, level, level, message);
+    }
+
+    /// A failure, which the log of the process gets with what becomes of it ([`Director::show`]).
+    pub(super) fn log_failure(&self, id: Id, reason: String) {
+        self.write(id, Level::Error, Level::Debug, reason);
+    }
+
+    /// A state that was entered: the log of the process gets trouble, and that it is over.
+    fn log_state(&self, id: Id, status: &Status) {
+        let level = level_of(status.state);
+        let told = match status.state {
+            State::Live => level,
+            State::Sending if status.last_error.is_some() => level,
+            _ if level == Level::Info => Level::Debug,
+            _ => level,
+        };
+        self.write(id, level, told, describe(status.state, &status.reason));
+    }
+
+    fn write(&self, id: Id, level: Level, told: Level, message: String) {
+        let (input, output) = match id {
+            Id::Input(input) => (input, None),
+            Id::Output(input, output) => (input, self.board.output(input, output)),
+        };
+        let Some(card) = self.board.input(input) else { return };
+        let (of, to) = (card.card.spec(), output.as_ref().map(|output| output.spec()));
+        let (of, to) = (&*of.name, to.as_ref().map(|to| &*to.name));
+        match told {
+            Level::Error | Level::Warning => tracing::warn!(?id, input = of, output = to, "{message}"),
+            Level::Info => tracing::info!(?id, input = of, output = to, "{message}"),
+            Level::Debug => tracing::debug!(?id, input = of, output = to, "{message}"),
         }
         let event = self.board.event(level, message, clock::wall());
-        match id {
-            Id::Input(input) => {
-                if let Some(card) = self.board.input(input) {
-                    card.card.log(event);
-                }
-            }
-            Id::Output(input, output) => {
-                if let Some(card) = self.board.output(input, output) {
-                    card.log(event);
-                }
-            }
+        match (id, output) {
+            (Id::Input(_), _) => card.card.log(event),
+            (Id::Output(..), Some(output)) => output.log(event),
+            (Id::Output(..), None) => {}
         }
     }
 }
