@@ -161,7 +161,7 @@ impl Sending {
             (&stats.acknowledged, sent.acknowledged),
             (&stats.acks, sent.acks),
             (&stats.naks, sent.naks),
-            (&stats.capacity_bps, u64::from(sent.link_capacity) * PAYLOAD as u64 * 8),
+            (&stats.capacity_bps, u64::from(sent.link_capacity.min(CAPACITY_MOST)) * PAYLOAD as u64 * 8),
         ] {
             cell.store(value, Relaxed);
         }
@@ -206,3 +206,5 @@ impl Sending {
 
 /// Packets sent again in one turn of a session.
 const AGAIN_MOST: usize = 128;
+/// Packets per second that a peer is believed to be able to take: 100 Gb/s.
+const CAPACITY_MOST: u32 = 10_000_000;

@@ -452,7 +452,7 @@ impl Sender {
         self.window = report.available.into();
         self.rtt.adopt(report.rtt, report.rtt_variance);
         if self.rtt.is_measured() {
-            self.stats.rtt.add(report.rtt.into());
+            self.stats.rtt.add(self.rtt.smoothed() / 1000);
         }
         self.stats.peer_packet_rate = report.packet_rate;
         self.stats.peer_byte_rate = report.byte_rate;
@@ -750,6 +750,16 @@ mod tests {
         assert_eq!(send(&mut sender, 16..18, 60 * MS).len(), 2);
         assert_eq!(sender.stats().skipped, 5);
         assert_eq!(sender.rtt().smoothed(), 40 * MS);
+    }
+
+    #[test]
+    fn a_round_trip_that_cannot_be_is_not_told() {
+        let mut sender = sender();
+        send(&mut sender, 0..10, 0);
+        let report =
+            AckReport { rtt: u32::MAX, rtt_variance: u32::MAX, available: 9, ..AckReport::default() };
+        let _ = sender.handle(&Control::Ack(Ack { number: 1, next: INITIAL + 1, report: Some(report) }), MS);
+        assert_eq!(sender.stats().rtt.latest(), Some(60_000_000), "a minute");
     }
 
     #[test]
