@@ -629,6 +629,31 @@ fn who_may_not_come_in_is_told_why_and_so_is_the_owner() {
 }
 
 #[test]
+fn a_reader_that_acknowledges_nothing_is_not_called_nobody() {
+    let engine = Engine::start();
+    let (from, at) = (local(), local());
+    let input = engine.add_input("in", &format!("udp://{from}"));
+    let path = engine.add_output(
+        input,
+        "out",
+        &End::listener(at).asking(Some("x")).with("peeridletimeo", "10000").ours(),
+    );
+    listening(&engine, &path);
+    let _flow = Flow::start(from, &loopable("h264_sync.ts"), MBPS);
+    let mut reader = Reader::dial(at, 1, "x");
+    wait_for("a reader", || {
+        reader.turn();
+        (engine.get(&path)["state"] == "Live").then_some(())
+    });
+    engine.wait(&path, "a reader that is silent", |output| {
+        output["state"] == "Idle" && output["reason"] == "readers are here and acknowledge nothing"
+    });
+    assert_eq!(engine.get(&path)["stats"]["sessions"], 1);
+    reader.send(SHUTDOWN, 0, &[0]);
+    engine.wait(&path, "nobody", |output| output["reason"] == "listening, nobody reads");
+}
+
+#[test]
 fn a_reader_that_is_kicked_makes_room() {
     let engine = Engine::start();
     let (from, at) = (local(), local());

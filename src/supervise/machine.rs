@@ -487,7 +487,8 @@ fn nanos(duration: Duration) -> Nanos {
     Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
-const UNREAD: &str = "listening, nobody reads";
+/// Why an output that serves is `Idle`.
+pub const UNREAD: &str = "listening, nobody reads";
 /// An object that was `Live` or `Sending` for this long has proven itself: its next failure is its first.
 const PROVEN: Nanos = 60_000_000_000;
 

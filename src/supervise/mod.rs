@@ -11,7 +11,7 @@ pub use backoff::{Backoff, InvalidBackoff};
 pub use budget::{DialBudget, Grant};
 pub use error::Class;
 pub use keeper::Keeper;
-pub use machine::{Action, Attempt, Event, Machine, Policy, Role};
+pub use machine::{Action, Attempt, Event, Machine, Policy, Role, UNREAD};
 
 /// Nanoseconds on the caller's monotonic clock; only differences matter.
 pub type Nanos = u64;

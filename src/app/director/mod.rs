@@ -123,6 +123,8 @@ pub(super) struct SeenOutput {
     /// Milliseconds since the Unix epoch at which its limit of bandwidth last refused something; 0 = never.
     limited_ms: u64,
     limited: bool,
+    /// Somebody who dialled in is there.
+    visited: bool,
     refusing: bool,
     packets_per_datagram: u64,
     /// The tracks that `dropped_tracks` was last made of.
@@ -339,7 +341,14 @@ impl Director {
         let rules = taps::examine(&self.media, card.health());
         self.inputs.insert(
             spec.id,
-            SeenInput { packets: 0, packets_for_outputs: 0, live: false, visited: false, _klv: klv, _rules: rules },
+            SeenInput {
+                packets: 0,
+                packets_for_outputs: 0,
+                live: false,
+                visited: false,
+                _klv: klv,
+                _rules: rules,
+            },
         );
         let id = Id::Input(spec.id);
         self.keeper.insert(id, self.input_policy(spec), clock::now());
@@ -359,6 +368,7 @@ impl Director {
             skipped: 0,
             limited_ms: 0,
             limited: false,
+            visited: false,
             refusing: false,
             packets_per_datagram: 0,
             tracks: None,

@@ -12,7 +12,7 @@ use crate::mux::flv::dropped_tracks;
 use crate::mux::rtp;
 use crate::net::clock;
 use crate::store::{InputUrl, OutputUrl, Payload};
-use crate::supervise::{Class, Event};
+use crate::supervise::{Class, Event, UNREAD};
 use crate::telemetry::{DroppedTrack, Level, Skip, State, Status};
 
 impl Director {
@@ -71,11 +71,13 @@ impl Director {
                 }
                 let limited = now.saturating_sub(seen.limited_ms) < REFUSING_MS;
                 let bounded = std::mem::replace(&mut seen.limited, limited) != limited;
+                let visited = !stats.sessions.is_empty();
+                let others = std::mem::replace(&mut seen.visited, visited) != visited;
                 let refusing = is_refusing(&output, now);
                 let packets = stats.packets_per_datagram.load(Relaxed);
                 let icmp = std::mem::replace(&mut seen.refusing, refusing) != refusing;
                 let size = std::mem::replace(&mut seen.packets_per_datagram, packets) != packets;
-                let turned = icmp || size || bounded;
+                let turned = icmp || size || bounded || others;
                 let id = Id::Output(spec.input_id, spec.id);
                 match &spec.url {
                     OutputUrl::Rtmp(_) => self.look_at_tracks(id, &output, |tracks| {
@@ -183,7 +185,8 @@ impl Director {
         match id {
             Id::Input(input) => {
                 let Some(card) = self.board.input(input) else { return };
-                let waits = matches!(status.state, State::Idle | State::Stalled) && machine.attempt().is_some();
+                let waits =
+                    matches!(status.state, State::Idle | State::Stalled) && machine.attempt().is_some();
                 if waits && listens(&card.card.spec().url) && card.card.stats().sessions.is_empty() {
                     status.reason = "listening, nobody publishes".into();
                 }
@@ -196,13 +199,16 @@ impl Director {
                 let Some(card) = self.board.output(input, output) else { return };
                 if status.state == State::Sending && is_refusing(&card, clock::wall_ms()) {
                     status.reason = "peer refuses (ICMP)".into();
+                } else if status.reason == UNREAD && !card.stats().sessions.is_empty() {
+                    status.reason = "readers are here and acknowledge nothing".into();
                 } else if status.state == State::Starved && card.spec().url.tells() {
                     status.reason = "the input has no metadata with something to tell".into();
                 } else if matches!(status.state, State::Live) && status.reason.is_empty() {
                     let warnings = card.stats().tak.stats().map(|tak| tak.warnings.all());
                     status.reason = warnings.unwrap_or_default().join("; ");
                     if self.outputs.get(&output).is_some_and(|seen| seen.limited) {
-                        status.reason = "the limit of bandwidth (maxbw, inputbw) leaves out a part of the stream".into();
+                        status.reason =
+                            "the limit of bandwidth (maxbw, inputbw) leaves out a part of the stream".into();
                     }
                 } else if status.state == State::Sending {
                     let packets = card.stats().packets_per_datagram.load(Relaxed);
