@@ -377,6 +377,22 @@ fn what_the_limit_of_bandwidth_leaves_out_is_said() {
 }
 
 #[test]
+fn a_closed_port_is_told_apart_from_a_silent_one() {
+    let (engine, input, _) = engine();
+    let silent = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let (closed, silent_at) = (local(), silent.local_addr().expect("bound"));
+    for (name, to, words) in
+        [("closed", closed, "(ICMP port unreachable)"), ("silent", silent_at, "is the peer there")]
+    {
+        let path = engine.add_output(input, name, &End::caller(to).with("conntimeo", "500").ours());
+        engine.wait(&path, words, |output| {
+            let why = output["last_error"].as_str().unwrap_or_default();
+            why.contains(words) && why.contains(&to.to_string())
+        });
+    }
+}
+
+#[test]
 fn an_input_that_listens_says_that_nobody_publishes() {
     let engine = Engine::start();
     let (srt, rtmp, rtsp) = (local(), local(), local());
