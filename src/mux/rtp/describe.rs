@@ -53,9 +53,10 @@ pub fn goes_on(before: &Tracks, after: &Tracks) -> bool {
     })
 }
 
-/// Whether a track is still the one that it was.
+/// Whether a track is still the one that it was. Of MPEG audio each frame says everything, whatever was known before.
 pub(super) fn same(old: &Track, new: &Track) -> bool {
-    old.id == new.id && old.codec == new.codec && (old.codec.kind() == Kind::Video || old.setup == new.setup)
+    let told_by_frames = old.codec.kind() == Kind::Video || old.codec == Codec::MpegAudio;
+    old.id == new.id && old.codec == new.codec && (told_by_frames || old.setup == new.setup)
 }
 
 /// The media of a track; `number` chooses its payload type where the format has none of its own.

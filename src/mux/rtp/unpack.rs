@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::clock::Clocks;
 use super::describe::{Dropped, latm_setup, track_of};
-use crate::media::{Codec, DecodingTimes, Frame, Nanos, Setup, Stamps, Ticks, TrackId, Tracks};
+use crate::media::{AudioFormat, Codec, DecodingTimes, Frame, Nanos, Setup, Stamps, Ticks, TrackId, Tracks};
+use crate::wire::audio::Syntax;
 use crate::wire::h26x::{ParameterSets, Picture, Standard, length_prefixed};
 use crate::wire::rtp::rtcp::SenderReport;
 use crate::wire::rtp::{
@@ -142,6 +143,9 @@ impl Unpacker {
         if let Depacketizer::Latm(latm) = &lane.depacketizer {
             setup = latm.config().map(latm_setup);
         }
+        if lane.codec == Codec::MpegAudio {
+            setup = mpeg_setup(&unit.data);
+        }
         let (pts, dts) = lane.times(pts);
         if let Some(setup) = setup {
             self.adopt(place, setup);
@@ -250,6 +254,15 @@ fn setup_of(sets: &ParameterSets) -> Setup {
     }
 }
 
+/// What the header of a frame of MPEG audio says; `None` where none stands there.
+fn mpeg_setup(frame: &[u8]) -> Option<Setup> {
+    let header = Syntax::Mpeg.header(frame)?;
+    let format = AudioFormat { rate: header.rate, channels: header.channels };
+    // ISO/IEC 11172-3, 2.4.2.3: 3 is layer 1, 1 is layer 3.
+    let layer = 4 - (frame.get(1)? >> 1 & 3);
+    Some(Setup::MpegAudio { layer, format })
+}
+
 const AAC_SAMPLES: u32 = 1024;
 
 #[cfg(test)]
@@ -259,7 +272,7 @@ mod tests {
     use super::super::describe::{describe, goes_on};
     use super::super::pack::{Numbers, Packer};
     use super::*;
-    use crate::media::{AudioFormat, Track};
+    use crate::media::Track;
     use crate::wire::rtp::rtcp::{Rtcp, parse as parse_rtcp};
     use crate::wire::rtp::{Packets, parse};
 
@@ -317,6 +330,25 @@ mod tests {
         assert_eq!(dropped, [(1, 257, "AV1"), (4, 260, "AAC")]);
         let types: Vec<_> = description.media.iter().map(|media| media.payload_type).collect();
         assert_eq!(types, [96, 98, 99, 8]);
+    }
+
+    #[test]
+    fn mpeg_audio_says_in_its_frames_what_it_is() {
+        let (description, _) = describe(&Tracks(vec![track(0, Codec::MpegAudio, Setup::Unknown)]));
+        let mut unpacker = Unpacker::new(&description);
+        let before = Arc::clone(unpacker.tracks());
+        assert_eq!(before.0[0].setup, Setup::Unknown);
+        // Layer 2 of 192 kbit/s, 48 kHz, behind the header of RFC 2250, 3.5.
+        let frame = [&[0, 0, 0, 0, 0xff, 0xfd, 0xa4, 0][..], &[7; 572]].concat();
+        for number in 0..4u8 {
+            let packet = [&[0x80, 14, 0, number, 0, 0, number * 8, 0, 1, 2, 3, 4][..], &frame].concat();
+            let (header, payload) = parse(&packet).unwrap();
+            unpacker.packet(0, InOrder { header, payload, gap: false }, 24 * MS, &mut drop);
+        }
+        let format = AudioFormat { rate: 48_000, channels: 2 };
+        assert_eq!(unpacker.tracks().0[0].setup, Setup::MpegAudio { layer: 2, format });
+        // Readers who were told of the track before need not ask again.
+        assert!(goes_on(&before, unpacker.tracks()));
     }
 
     #[test]
