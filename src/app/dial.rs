@@ -24,7 +24,9 @@ use crate::net::{
     ByteStream, HostPolicy, Interface, InterfaceError, ReceiveOptions, ResolveError, Route, RouteError,
     SendOptions, SocketError, TlsError, bind_receiver, resolve, route_to,
 };
-use crate::store::{FileOutput, InputUrl, OutputUrl, Pace, PathError, Payload, Roots, UdpInput, UdpOutput};
+use crate::store::{
+    Container, FileOutput, InputUrl, OutputUrl, Pace, PathError, Payload, Roots, UdpInput, UdpOutput,
+};
 use crate::supervise::Class;
 use crate::telemetry::OutputStats;
 use crate::wire::srt::crypto::BadPassphrase;
@@ -334,26 +336,37 @@ fn socket_options(udp: &UdpOutput, destination: SocketAddr, route: Route, forced
     }
 }
 
-/// Makes the files of an output: the one that was named, or with rotation one for each start time.
+/// Makes the files of an output: the one that was named, or with rotation one for each start time. An MP4 file has one
+/// head and one timeline: where there is something in it already, the next one has its start time in its name, too.
 pub(super) fn files(
     output: &FileOutput,
     roots: Arc<Roots>,
 ) -> impl FnMut(SystemTime) -> Result<std::fs::File, DumpError> + Send + 'static {
     let rotates = output.rotate_bytes.is_some() || output.rotate_after.is_some();
+    let grows = output.container == Container::Ts;
     let path = output.path.clone();
     let mut last = String::new();
     let mut same = 0;
     move |at| {
-        if !rotates {
-            return roots.append(&path).map_err(refusal);
+        let open = |path: &Path| -> Result<Option<std::fs::File>, DumpError> {
+            let file = roots.append(path).map_err(refusal)?;
+            Ok((grows || file.metadata()?.len() == 0).then_some(file))
+        };
+        if !rotates && let Some(file) = open(&path)? {
+            return Ok(file);
         }
-        let mut stamp = stamp(at);
-        same = if stamp == last { same + 1 } else { 0 };
-        last.clone_from(&stamp);
-        if same > 0 {
-            stamp.push_str(&format!("-{same}"));
+        for _ in 0..NAMES {
+            let mut stamp = stamp(at);
+            same = if stamp == last { same + 1 } else { 0 };
+            last.clone_from(&stamp);
+            if same > 0 {
+                stamp.push_str(&format!("-{same}"));
+            }
+            if let Some(file) = open(&stamped(&path, &stamp))? {
+                return Ok(file);
+            }
         }
-        roots.append(&stamped(&path, &stamp)).map_err(refusal)
+        Err(DumpError::Io(std::io::ErrorKind::AlreadyExists.into()))
     }
 }
 
@@ -391,6 +404,8 @@ fn stamp(at: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// How many names of one second are tried.
+const NAMES: usize = 64;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an address may say nothing before the next one is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -430,6 +445,35 @@ mod tests {
         assert_eq!(at(0), "19700101T000000Z");
         assert_eq!(at(951_827_696), "20000229T123456Z");
         assert_eq!(at(1_795_219_199), "20261120T235959Z");
+    }
+
+    #[test]
+    fn an_mp4_file_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Arc::new(Roots::new(vec![folder.path().into()]));
+        let names = || {
+            let mut names: Vec<_> =
+                std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let write = |name: &str| {
+            let output = OutputUrl::parse(&format!("file:{name}")).unwrap();
+            let OutputUrl::File(file) = &output else { panic!("no file") };
+            let mut create = files(file, Arc::clone(&roots));
+            for at in [0, 0, 1] {
+                let mut file = create(UNIX_EPOCH + Duration::from_secs(at)).unwrap();
+                std::io::Write::write_all(&mut file, b"x").unwrap();
+            }
+        };
+        write("a.mp4");
+        assert_eq!(names(), ["a-19700101T000000Z.mp4", "a-19700101T000001Z.mp4", "a.mp4"]);
+        write("a.mp4?rotate_s=9");
+        assert_eq!(names().len(), 6);
+        // A transport stream may go on anywhere.
+        write("a.ts");
+        assert_eq!(names().len(), 7);
+        assert_eq!(std::fs::read(folder.path().join("a.ts")).unwrap(), b"xxx");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
@@ -319,6 +319,16 @@ impl Streams {
             }
             Place::Thread(recorder) => {
                 self.ending.insert(output, recorder.finished());
+                // What its maker holds belongs into the file, too.
+                match (&placed.derivation, self.streams.get(&placed.stream).map(|stream| stream.shard)) {
+                    (Some(derivation), Some(shard)) => {
+                        let settled = Arc::<AtomicBool>::default();
+                        let settle = ingest::Command::Settle(derivation.clone(), Arc::clone(&settled));
+                        self.insist(shard, Command::Intake(placed.stream, settle));
+                        recorder.end(settled);
+                    }
+                    _ => drop(recorder),
+                }
             }
             Place::Server => {}
         }

@@ -2,10 +2,11 @@
 //! a thread of its own, because a disk may block for seconds; a disk that is too slow costs this output what it
 //! carries, nobody else's.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,8 @@ use tokio::sync::mpsc;
 
 use super::{Notice, NoticeKind, OutputKey};
 use crate::hub::{Cursor, Item, Lane};
-use crate::media::{Datagram, Message, Nanos};
+use crate::media::{Datagram, Message, Nanos, Ticks};
+use crate::mux::rebased;
 use crate::net::clock;
 use crate::telemetry::{OutputStats, Rate};
 
@@ -56,16 +58,24 @@ pub struct FileTarget {
 
 /// What files are made of.
 pub trait Recorded: Item {
-    /// Its bytes.
-    fn bytes(&self) -> &[u8];
+    /// Its bytes in a file whose first item has the time `start`.
+    fn bytes(&self, start: Ticks) -> Cow<'_, [u8]>;
 
-    /// Where a file may begin with it: what stands before it there.
+    /// Its time, where a file has times of its own.
+    fn time(&self) -> Ticks;
+
+    /// Where a file may begin with it: what stands before it there. A file holds what follows one head only: with
+    /// another one another file begins.
     fn head(&self) -> Option<&[u8]>;
 }
 
 impl Recorded for Datagram {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
+    fn bytes(&self, _start: Ticks) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn time(&self) -> Ticks {
+        0
     }
 
     fn head(&self) -> Option<&[u8]> {
@@ -74,8 +84,13 @@ impl Recorded for Datagram {
 }
 
 impl Recorded for Message {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
+    fn bytes(&self, start: Ticks) -> Cow<'_, [u8]> {
+        // What is recorded of messages are fragments of movies.
+        Cow::Owned(rebased(&self.bytes, start))
+    }
+
+    fn time(&self) -> Ticks {
+        self.dts
     }
 
     fn head(&self) -> Option<&[u8]> {
@@ -87,6 +102,8 @@ impl Recorded for Message {
 #[derive(Debug)]
 pub struct Recorder {
     stopping: Arc<AtomicBool>,
+    /// What has to happen before its last look at the lane.
+    settled: Arc<OnceLock<Arc<AtomicBool>>>,
     finished: Finished,
     thread: Thread,
 }
@@ -107,6 +124,8 @@ impl Recorder {
     ) -> io::Result<Self> {
         let (stopping, finished) = (Arc::new(AtomicBool::new(false)), Finished::default());
         let (flag, done) = (Arc::clone(&stopping), Arc::clone(&finished));
+        let settled = Arc::<OnceLock<Arc<AtomicBool>>>::default();
+        let last = Arc::clone(&settled);
         let handle = std::thread::Builder::new().name(format!("file-{}", target.key)).spawn(move || {
             let (output, attempt, cursor) = (target.key, target.attempt, lane.live());
             while before.as_ref().is_some_and(|before| !before.load(Ordering::Acquire))
@@ -114,7 +133,7 @@ impl Recorder {
             {
                 std::thread::park_timeout(Duration::from_millis(10));
             }
-            if let Err(error) = Dump::new(target, lane, cursor).run(&flag)
+            if let Err(error) = Dump::new(target, lane, cursor).run(&flag, &last)
                 && !flag.load(Ordering::Acquire)
             {
                 let kind =
@@ -124,7 +143,13 @@ impl Recorder {
             }
             done.store(true, Ordering::Release);
         })?;
-        Ok(Self { stopping, finished, thread: handle.thread().clone() })
+        Ok(Self { stopping, settled, finished, thread: handle.thread().clone() })
+    }
+
+    /// Ends when it has written what is in the lane once `settled` is true: what whoever fills it still holds. A lane
+    /// that does not settle is waited for half a second.
+    pub fn end(self, settled: Arc<AtomicBool>) {
+        let _ = self.settled.set(settled);
     }
 
     /// Tells when it has written its last byte.
@@ -145,6 +170,9 @@ struct Dump<T> {
     lane: Arc<Lane<T>>,
     cursor: Cursor,
     file: Option<BufWriter<File>>,
+    /// What the file began with, and when that was on its stream's timeline.
+    head: Vec<u8>,
+    start: Ticks,
     opened: Nanos,
     written: u64,
     rate: Rate,
@@ -152,13 +180,19 @@ struct Dump<T> {
 
 impl<T: Recorded> Dump<T> {
     fn new(target: FileTarget, lane: Arc<Lane<T>>, cursor: Cursor) -> Self {
-        Self { target, lane, cursor, file: None, opened: 0, written: 0, rate: Rate::default() }
+        let (head, rate) = (Vec::new(), Rate::default());
+        Self { target, lane, cursor, file: None, head, start: 0, opened: 0, written: 0, rate }
     }
 
-    fn run(mut self, stopping: &AtomicBool) -> Result<(), DumpError> {
+    fn run(mut self, stopping: &AtomicBool, settled: &OnceLock<Arc<AtomicBool>>) -> Result<(), DumpError> {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let last = stopping.load(Ordering::Acquire);
+            if let Some(settled) = settled.get().filter(|_| last) {
+                (0..SETTLE)
+                    .take_while(|_| !settled.load(Ordering::Acquire))
+                    .for_each(|_| std::thread::park_timeout(SETTLE_LOOK));
+            }
             let end = self.lane.head();
             while self.cursor.0 < end {
                 batch.clear();
@@ -187,9 +221,10 @@ impl<T: Recorded> Dump<T> {
     }
 
     fn write(&mut self, item: &T) -> Result<(), DumpError> {
-        let (now, bytes) = (clock::now(), item.bytes());
-        let full = item.head().is_some() && self.is_full(bytes.len(), now);
-        if full
+        let now = clock::now();
+        let mut bytes = item.bytes(self.start);
+        let begins = item.head().is_some_and(|head| self.is_full(bytes.len(), now) || head != self.head);
+        if begins
             && self.written > 0
             && let Some(mut file) = self.file.take()
         {
@@ -201,13 +236,15 @@ impl<T: Recorded> Dump<T> {
             (None, None) => return Ok(()),
             (None, Some(head)) => {
                 let file = (self.target.create)(clock::wall())?;
-                (self.opened, self.written) = (now, 0);
+                (self.opened, self.written, self.start) = (now, 0, item.time());
+                bytes = item.bytes(self.start);
                 let file = self.file.insert(BufWriter::with_capacity(64 << 10, file));
+                self.head = head.to_vec();
                 file.write_all(head)?;
                 file
             }
         };
-        file.write_all(bytes)?;
+        file.write_all(&bytes)?;
         self.written += bytes.len() as u64;
         let stats = &self.target.stats;
         stats.datagrams.fetch_add(1, Ordering::Relaxed);
@@ -226,6 +263,9 @@ impl<T: Recorded> Dump<T> {
 const BATCH: usize = 64;
 /// Well below the lane's bound, long enough for large writes.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How often, and how far apart, it looks whether its lane has settled.
+const SETTLE: usize = 50;
+const SETTLE_LOOK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -298,5 +338,50 @@ mod tests {
             assert!(reason.contains(said), "{reason}");
             assert_eq!(retryable, later, "{reason}");
         }
+    }
+
+    /// A dump of messages to `1.mp4`, `2.mp4` and so on in a folder.
+    fn record_messages(folder: &std::path::Path) -> (Recorder, LaneWriter<Message>) {
+        let (lane, writer) = Lane::new(Bounds::default());
+        let (folder, mut count) = (folder.to_owned(), 0);
+        let create: CreateFile = Box::new(move |_| {
+            count += 1;
+            Ok(File::create(folder.join(format!("{count}.mp4")))?)
+        });
+        let stats = Arc::default();
+        let target = FileTarget { key: 1, attempt: 3, stats, create, rotate_bytes: None, rotate_after: None };
+        (Recorder::start(target, lane, None, mpsc::channel(8).0).unwrap(), writer)
+    }
+
+    fn push(writer: &mut LaneWriter<Message>, head: Option<&'static str>, bytes: &'static str) {
+        let preface = head.map(|head| head.as_bytes().into());
+        writer.push(Message { bytes: bytes.as_bytes().into(), arrival: clock::now(), dts: 0, preface });
+        while !writer.commit(clock::now()) {}
+    }
+
+    #[test]
+    fn with_another_head_another_file_begins_and_the_end_waits_for_what_is_still_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recorder, mut writer) = record_messages(folder.path());
+        let part = |number: usize| std::fs::read_to_string(folder.path().join(format!("{number}.mp4")));
+        while part(1).is_err() {
+            push(&mut writer, Some("head"), ".");
+            std::thread::yield_now();
+        }
+        for (head, bytes) in
+            [(Some("head"), "a"), (None, "b"), (Some("other"), "c"), (None, "d"), (Some("other"), "e")]
+        {
+            push(&mut writer, head, bytes);
+        }
+        let (finished, settled) = (recorder.finished(), Arc::<AtomicBool>::default());
+        recorder.end(Arc::clone(&settled));
+        push(&mut writer, None, "tail");
+        settled.store(true, Ordering::Release);
+        while !finished.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert_eq!(part(1).unwrap().replace('.', ""), "headab");
+        assert_eq!(part(2).unwrap(), "othercdetail");
+        assert!(part(3).is_err());
     }
 }

@@ -3,7 +3,8 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use tokio::sync::{mpsc, watch};
 
@@ -32,6 +33,8 @@ pub struct Inlet {
     /// When a commit last failed because a reader held a lane, and what nobody was told of since.
     uncommitted: Option<Nanos>,
     held_back: u32,
+    /// Who waits for the next commit.
+    settling: Vec<Arc<AtomicBool>>,
     notices: mpsc::Sender<Notice>,
     health: Arc<InputHealth>,
     rate: Rate,
@@ -51,6 +54,8 @@ pub enum Command {
     Detach,
     /// Fill the lanes of this maker.
     Derive(Derivation, Box<dyn Maker>),
+    /// Let this maker write out what waits in it for more; the flag becomes true when readers can see that.
+    Settle(Derivation, Arc<AtomicBool>),
     /// Stop filling them.
     Forget(Derivation),
 }
@@ -78,6 +83,7 @@ impl Inlet {
             waiting_since: None,
             uncommitted: None,
             held_back: 0,
+            settling: Vec::new(),
             notices,
             health,
             rate: Rate::default(),
@@ -87,6 +93,9 @@ impl Inlet {
 
     fn commit(&mut self, now: Nanos) {
         self.uncommitted = (!self.pipe.commit(now)).then_some(now);
+        if self.uncommitted.is_none() {
+            self.settling.drain(..).for_each(|settled| settled.store(true, Release));
+        }
     }
 
     /// Lets go of the driver and of what it left unfinished.
@@ -118,6 +127,10 @@ impl Intake for Inlet {
             }
             Command::Detach => self.detach(),
             Command::Derive(derivation, maker) => self.pipe.derive(derivation, maker, now),
+            Command::Settle(derivation, settled) => {
+                self.pipe.settle(&derivation);
+                self.settling.push(settled);
+            }
             Command::Forget(derivation) => self.pipe.forget(&derivation),
         }
         self.commit(now);

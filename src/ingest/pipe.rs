@@ -74,6 +74,7 @@ impl Pipe {
 
     /// A source begins that gives frames, or datagrams.
     pub(super) fn begin(&mut self, frames: bool) {
+        self.stats.is_muxed.store(frames, Relaxed);
         if let Some(tap) = &mut self.tap {
             tap.begin();
         }
@@ -97,6 +98,7 @@ impl Pipe {
             self.keep_made();
         }
         self.mux(|muxer, sink| muxer.flush(&mut |datagram, arrival| sink(datagram, arrival)));
+        self.makers.iter_mut().for_each(|(_, maker)| maker.end());
     }
 
     pub(super) fn arrive(&mut self, arrival: Nanos) {
@@ -168,6 +170,11 @@ impl Pipe {
         }
         self.makers.push((derivation, maker));
         self.open_frames();
+    }
+
+    /// Lets a maker write out what waits in it for more.
+    pub(super) fn settle(&mut self, derivation: &Derivation) {
+        self.makers.iter_mut().filter(|(made, _)| made == derivation).for_each(|(_, maker)| maker.end());
     }
 
     /// Has it made no more.

@@ -10,8 +10,8 @@ pub mod rtp;
 
 pub use demuxer::{Damage, Demuxer, DemuxerCounters, DemuxerOptions};
 pub use filtered::Filtered;
-pub use mp4::Mp4;
-pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported};
+pub use mp4::{Mp4, rebased};
+pub use muxer::{Muxer, MuxerCounters, MuxerOptions, Unsupported, unsupported};
 
 use std::sync::Arc;
 
@@ -97,6 +97,9 @@ pub trait Maker: Send {
     fn waiting_since(&self) -> Option<Nanos> {
         None
     }
+
+    /// Nothing comes for now, or a reader leaves: what would wait for the next frame is made of what there is.
+    fn end(&mut self) {}
 
     /// Shows readers what was made; `false` = try again.
     fn commit(&mut self, now: Nanos) -> bool;

@@ -1,6 +1,6 @@
 //! Fragments of an MP4 file: access units enter, movie fragments leave (ISO/IEC 14496-12, 8.8), each a message whose
-//! preface is the head of a file. Every file that begins with a preface and goes on with whole messages can be played,
-//! whenever its writing ends.
+//! preface is the head of a file. Every file that begins with a preface and goes on with whole messages of that head
+//! can be played, whenever its writing ends.
 
 use std::sync::Arc;
 
@@ -11,20 +11,31 @@ use mp4_atom::{
     Trak, Trex, Trun, TrunEntry, TrunSamples, Url, Visual, Vmhd, esds,
 };
 
+mod times;
+
 use super::Maker;
 use crate::hub::{LaneWriter, Pulse};
 use crate::media::{
     AudioFormat, Codec, Frame, Kind, Message, Nanos, Setup, TICKS_PER_SECOND, Ticks, Track, Tracks,
 };
-use crate::wire::h26x::{ParameterSets, Standard, avcc, hvcc};
+use crate::wire::h26x::{ParameterSets, Standard, avcc, hvcc, length_prefixed, put_length_prefixed};
+
+pub use times::rebased;
 
 /// Fills a lane with movie fragments of about a second, each track with times of its own.
 pub struct Mp4 {
     writer: LaneWriter<Message>,
     tracks: Arc<Tracks>,
     lanes: Vec<Lane>,
-    /// The head of a file; `None` until every track that can be carried is known well enough.
+    /// The head of a file; `None` until every track that can be carried is known well enough, or was waited for long
+    /// enough.
     head: Option<Bytes>,
+    /// Nothing that a file of this head can begin with came yet.
+    fresh: bool,
+    /// Since when tracks are waited for of which too little is known.
+    waiting: Option<Nanos>,
+    /// What came meanwhile.
+    held: Vec<Frame>,
     sequence: u32,
     /// Arrival of the first frame of the fragment under way.
     arrival: Nanos,
@@ -36,6 +47,10 @@ struct Lane {
     track: usize,
     id: u32,
     video: bool,
+    /// What the head says of it.
+    told: Track,
+    /// Its parameter sets are others than those of the head, and stand before its pictures.
+    in_band: bool,
     samples: Vec<Sample>,
     /// How long its last sample took.
     duration: Ticks,
@@ -51,7 +66,17 @@ struct Sample {
 impl Mp4 {
     /// One that has seen nothing.
     pub fn new(writer: LaneWriter<Message>) -> Self {
-        Self { writer, tracks: Arc::default(), lanes: Vec::new(), head: None, sequence: 0, arrival: 0 }
+        Self {
+            writer,
+            tracks: Arc::default(),
+            lanes: Vec::new(),
+            head: None,
+            fresh: true,
+            waiting: None,
+            held: Vec::new(),
+            sequence: 0,
+            arrival: 0,
+        }
     }
 
     /// Whether a file can carry a track of this codec.
@@ -59,35 +84,61 @@ impl Mp4 {
         matches!(codec, Codec::H264 | Codec::H265 | Codec::Aac | Codec::MpegAudio | Codec::Opus)
     }
 
-    /// Begins with other tracks. What was gathered of the former ones leaves first.
-    fn follow(&mut self, tracks: &Arc<Tracks>) {
-        let carried = |tracks: &Tracks| {
-            let all = tracks.0.iter().filter(|track| Self::carries(track.codec));
-            all.map(|track| (track.id, track.codec, entry(track).is_some())).collect::<Vec<_>>()
+    /// The tracks of a stream that a file leaves out, and why: their indexes. Those of which too little is known yet are
+    /// among them as long as another one is carried.
+    pub fn left_out(tracks: &Tracks) -> Vec<(usize, &'static str)> {
+        let why = |track: &Track| match (track.codec, &track.setup) {
+            (Codec::Klv, _) => Some("MP4 files do not carry KLV metadata here"),
+            (codec, _) if !Self::carries(codec) => Some("MP4 files do not carry this codec here"),
+            (Codec::Opus, Setup::Audio(format)) if format.channels > 2 => Some(OPUS),
+            _ => entry(track).is_none().then_some(UNKNOWN),
         };
-        let same = self.head.is_some() && carried(&self.tracks) == carried(tracks);
+        let all = || tracks.0.iter().map(why).enumerate();
+        let some = all().any(|(_, why)| why.is_none());
+        all().filter_map(|(index, why)| Some((index, why.filter(|why| some || *why != UNKNOWN)?))).collect()
+    }
+
+    /// Begins with other tracks. What was gathered of the former ones leaves first, unless a file can go on with these.
+    fn follow(&mut self, tracks: &Arc<Tracks>) {
         self.tracks = Arc::clone(tracks);
-        if same {
-            // Parameter sets that changed come with their pictures, too.
+        let known: Vec<(usize, &Track)> =
+            tracks.0.iter().enumerate().filter(|(_, track)| entry(track).is_some()).collect();
+        let same = known.len() == self.lanes.len()
+            && known.iter().zip(&self.lanes).all(|((_, track), lane)| goes_on(&lane.told, track));
+        if self.head.is_some() && same {
+            for ((index, track), lane) in known.into_iter().zip(&mut self.lanes) {
+                lane.track = index;
+                lane.in_band |= lane.video && track.setup != lane.told.setup;
+            }
             return;
         }
         self.cut(None);
         self.lanes.clear();
         self.head = None;
-        let known: Vec<(usize, &Track)> =
-            tracks.0.iter().enumerate().filter(|(_, track)| Self::carries(track.codec)).collect();
+        let pending = |track: &Track| {
+            let many = matches!(&track.setup, Setup::Audio(format) if format.channels > 2);
+            Self::carries(track.codec) && entry(track).is_none() && !many
+        };
+        if !tracks.0.iter().any(pending) {
+            self.begin();
+        }
+    }
+
+    /// Makes the head of the tracks that are known.
+    fn begin(&mut self) {
+        self.waiting = None;
         let mut traks = Vec::new();
-        for (track, told) in known {
-            let (Some((entry, size)), id) = (entry(told), traks.len() as u32 + 1) else {
-                return self.lanes.clear();
-            };
+        for (track, told) in self.tracks.0.iter().enumerate() {
+            let (Some((entry, size)), id) = (entry(told), traks.len() as u32 + 1) else { continue };
             let video = told.codec.kind() == Kind::Video;
             traks.push(trak(id, told, entry, size));
             let duration = if video { TICKS_PER_SECOND / 25 } else { TICKS_PER_SECOND / 50 };
-            self.lanes.push(Lane { track, id, video, samples: Vec::new(), duration });
+            let told = told.clone();
+            self.lanes.push(Lane { track, id, video, told, in_band: false, samples: Vec::new(), duration });
         }
         if !traks.is_empty() {
             self.head = head(traks);
+            self.fresh = true;
         }
     }
 
@@ -139,10 +190,52 @@ impl Maker for Mp4 {
             self.follow(&frame.tracks);
         }
         if self.head.is_none() {
-            return;
+            let since = *self.waiting.get_or_insert(frame.arrival);
+            if frame.arrival.saturating_sub(since) < PATIENCE {
+                if self.held.len() < SAMPLES_MOST {
+                    self.held.push(frame.clone());
+                }
+                return;
+            }
+            // A track that never says how it is decoded must not cost the others their file.
+            self.begin();
         }
+        for held in std::mem::take(&mut self.held) {
+            let lane = self.lanes.iter().find(|lane| lane.track == held.track);
+            // Of a track that was not known yet, or is still what it was then.
+            if lane.zip(held.track()).is_some_and(|(lane, track)| {
+                let unknown = track.setup == Setup::Unknown && track.codec == lane.told.codec;
+                unknown || goes_on(&lane.told, track)
+            }) {
+                self.add(&held);
+            }
+        }
+        self.add(frame);
+    }
+
+    fn end(&mut self) {
+        self.cut(None);
+    }
+
+    fn commit(&mut self, now: Nanos) -> bool {
+        self.writer.commit(now)
+    }
+
+    fn pulses(&self, each: &mut dyn FnMut(&Pulse)) {
+        each(self.writer.lane().pulse());
+    }
+}
+
+impl Mp4 {
+    /// Gathers a frame of the tracks that the head names.
+    fn add(&mut self, frame: &Frame) {
         let has_video = self.lanes.iter().any(|lane| lane.video);
         let Some(at) = self.lanes.iter().position(|lane| lane.track == frame.track) else { return };
+        // Nothing of a new head may get into a file of the former one, and no file begins before its first picture.
+        if self.fresh && has_video && !(self.lanes[at].video && frame.random_access) {
+            return;
+        }
+        self.fresh = false;
         let leads = self.lanes[at].video || !has_video;
         let began = self.lanes.iter().filter_map(|lane| lane.samples.first()).map(|s| s.dts).min();
         let full = began.is_some_and(|began| frame.dts - began >= FRAGMENT);
@@ -156,24 +249,34 @@ impl Maker for Mp4 {
         if self.lanes[at].samples.len() >= SAMPLES_MOST {
             self.cut(None);
         }
+        let data = self.lanes[at].data(frame);
         self.lanes[at].samples.push(Sample {
             dts: frame.dts,
             pts: frame.pts,
             random_access: frame.random_access,
-            data: frame.data.clone(),
+            data,
         });
-    }
-
-    fn commit(&mut self, now: Nanos) -> bool {
-        self.writer.commit(now)
-    }
-
-    fn pulses(&self, each: &mut dyn FnMut(&Pulse)) {
-        each(self.writer.lane().pulse());
     }
 }
 
 impl Lane {
+    /// What a sample holds: the frame, at places to start behind the parameter sets that the head does not have.
+    fn data(&self, frame: &Frame) -> Bytes {
+        let Some(Setup::ParameterSets { vps, sps, pps }) = frame.track().map(|track| &track.setup) else {
+            return frame.data.clone();
+        };
+        if !self.in_band || !frame.random_access {
+            return frame.data.clone();
+        }
+        let there = |set: &Bytes| length_prefixed(&frame.data, 4).any(|unit| unit == set);
+        let mut data = BytesMut::new();
+        for set in [vps, sps, pps].into_iter().flatten().filter(|set| !there(set)) {
+            put_length_prefixed(set, &mut data);
+        }
+        data.put_slice(&frame.data);
+        data.freeze()
+    }
+
     /// What is said of its samples; `end`: when the next one begins, if that is known.
     fn entries(&mut self, end: Option<Ticks>) -> Vec<TrunEntry> {
         let ends = self.samples.iter().skip(1).map(|sample| Some(sample.dts)).chain([end]);
@@ -191,6 +294,20 @@ impl Lane {
         self.duration = duration;
         entries
     }
+}
+
+/// Whether a file can go on when a track of it becomes this one. Picture parameter sets may change from picture to
+/// picture and travel with them; what says how large the pictures are belongs into the head of another file, because
+/// not every player takes it anywhere else.
+fn goes_on(told: &Track, now: &Track) -> bool {
+    let same = match (&told.setup, &now.setup) {
+        (
+            Setup::ParameterSets { vps, sps, .. },
+            Setup::ParameterSets { vps: other_vps, sps: other_sps, .. },
+        ) => (vps, sps) == (other_vps, other_sps),
+        (told, now) => told == now,
+    };
+    same && told.codec == now.codec && told.language == now.language
 }
 
 /// The head of a file: what it is, and what is in it.
@@ -382,3 +499,10 @@ const BOX: usize = 8;
 /// How long a fragment becomes where there is no random access point before.
 const FRAGMENT: Ticks = TICKS_PER_SECOND;
 const SAMPLES_MOST: usize = 4096;
+/// How long a track is waited for of which too little is known.
+const PATIENCE: Nanos = 2_000_000_000;
+const OPUS: &str = "MP4 files carry Opus with one or two channels here";
+const UNKNOWN: &str = "nothing said yet how it is decoded";
+
+#[cfg(test)]
+mod tests;

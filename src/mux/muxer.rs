@@ -281,6 +281,12 @@ impl Muxer {
     }
 }
 
+/// The tracks of a stream that a transport stream cannot carry, and why: their indexes.
+pub fn unsupported(tracks: &Tracks) -> Vec<(usize, &'static str)> {
+    let refused = |(index, track)| Some((index, Lane::new(track, PMT_PID, 0).err()?.reason));
+    tracks.0.iter().enumerate().filter_map(refused).collect()
+}
+
 impl MuxerOptions {
     fn multiplex(self, pmt_pid: u16) -> Options {
         let Self { transport_stream_id, program, rate, .. } = self;

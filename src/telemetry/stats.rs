@@ -1,6 +1,6 @@
 //! Counters that shards write and control reads, without locks.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ pub struct InputStats {
     pub packets: AtomicU64,
     /// Bytes of those packets.
     pub bytes: AtomicU64,
+    /// Its transport stream is made here of access units, so that tracks may be left out of it.
+    pub is_muxed: AtomicBool,
     /// Bits per second over the last second.
     pub bitrate_bps: AtomicU64,
     /// Milliseconds since the Unix epoch of the last packet; 0 = never.
