@@ -22,6 +22,7 @@ pub struct InputStats {
     /// Bytes of those packets.
     pub bytes: AtomicU64,
     /// Its transport stream is made here of access units, so that tracks may be left out of it.
+    #[serde(skip)]
     pub is_muxed: AtomicBool,
     /// Bits per second over the last second.
     pub bitrate_bps: AtomicU64,

@@ -9,9 +9,9 @@ use super::{Director, Id};
 use crate::control::OutputCard;
 use crate::media::Tracks;
 use crate::mux::flv::dropped_tracks;
-use crate::mux::rtp;
+use crate::mux::{Mp4, rtp, unsupported};
 use crate::net::clock;
-use crate::store::{InputUrl, OutputUrl, Payload};
+use crate::store::{Container, InputUrl, OutputUrl, Payload};
 use crate::supervise::{Class, Event, UNREAD};
 use crate::telemetry::{DroppedTrack, Level, Skip, State, Status};
 
@@ -46,6 +46,7 @@ impl Director {
         let now = clock::wall_ms();
         for card in self.board.inputs(0, usize::MAX) {
             let seen = self.inputs.get_mut(&card.card.spec().id);
+            let muxed = card.card.stats().is_muxed.load(Relaxed);
             let quiet = seen.is_some_and(|seen| replace(&mut seen.packets_for_outputs, seen.packets) == 0);
             for output in card.outputs() {
                 let spec = output.spec();
@@ -95,7 +96,13 @@ impl Director {
                                 .collect()
                         })
                     }
-                    _ => {}
+                    OutputUrl::File(file) if file.container == Container::Mp4 => {
+                        self.look_at_tracks(id, &output, Mp4::left_out)
+                    }
+                    url if url.tells() => {}
+                    // A transport stream that came as one leaves as it is.
+                    _ if muxed => self.look_at_tracks(id, &output, unsupported),
+                    _ => self.leave_nothing_out(&output),
                 }
                 if skipped > 0 {
                     let why = describe_skips(&causes);
@@ -154,6 +161,15 @@ impl Director {
         let rtsp = matches!(self.store.output(input, number).map(|spec| &spec.url), Some(OutputUrl::Rtsp(_)));
         if rtsp && last.is_some_and(|last| !rtp::goes_on(&last, &tracks)) {
             self.begin_anew(id, output);
+        }
+    }
+
+    /// An output takes what there is as it is.
+    fn leave_nothing_out(&mut self, output: &OutputCard) {
+        let seen = self.outputs.get_mut(&output.spec().id);
+        if let Some(seen) = seen.filter(|seen| seen.tracks.is_some()) {
+            (seen.tracks, seen.unsupported) = (None, None);
+            output.stats().dropped_tracks.show(Vec::new());
         }
     }
 
