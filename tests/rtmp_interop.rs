@@ -254,6 +254,28 @@ fn gstreamer_publishes_with_both_of_its_sinks() {
 }
 
 #[test]
+fn who_stops_publishing_closes_the_connection_itself() {
+    require!("ffmpeg", "gst-launch-1.0");
+    let engine = Engine::start();
+    let port = free_port();
+    let input = engine.add_input("in", &format!("rtmp://127.0.0.1:{port}/live/in?mode=listener"));
+    let url = format!("rtmp://127.0.0.1:{port}/live/in");
+    engine.wait(&format!("/api/inputs/{input}"), "a port", |input| input["state"] != "Connecting");
+    let line =
+        format!("filesrc location={} ! tsdemux ! h264parse ! flvmux streamable=true !", clip().display());
+    let mut gst = Command::new("gst-launch-1.0");
+    gst.arg("-q").args(line.split(' ')).arg("rtmp2sink").arg(format!("location={url}"));
+    for (name, mut publisher) in [("GStreamer", gst), ("ffmpeg", publisher(&url))] {
+        let output = publisher.stdin(Stdio::null()).output().expect(name);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
+        assert!(!said.contains("reset") && !said.contains("Broken pipe"), "{name}: {said}");
+        let sessions = format!("/api/inputs/{input}/sessions");
+        engine.wait(&sessions, "it to be gone", |sessions| sessions.as_array().is_some_and(Vec::is_empty));
+    }
+}
+
+#[test]
 fn an_input_that_returns_goes_on_over_the_same_connection() {
     require!("ffmpeg");
     let Some(nginx) = Nginx::start() else { return };

@@ -103,6 +103,10 @@ async fn visit(visitor: Visitor) -> Done {
         Err(why) => why.to_string(),
     };
     let _ = news.try_send(tell(format!("{peer} left: {why}")));
+    drop(place);
+    if matches!(ended, Ok(STOPPED)) {
+        visit.part().await;
+    }
     ended.map(|_| ())
 }
 
@@ -159,7 +163,7 @@ impl Visit {
             intake.ring();
             self.socket.write(&self.server.take_output()).await?;
             if ended {
-                return Ok("it stopped publishing");
+                return Ok(STOPPED);
             }
             tokio::select! {
                 received = timeout(LOOK, self.receive()) => match received {
@@ -179,6 +183,22 @@ impl Visit {
                 return Ok("nothing came for too long");
             }
         }
+    }
+
+    /// Lets a peer that stopped publishing close the connection: it may have more to say (`deleteStream` behind
+    /// `FCUnpublish`), and a socket that is closed before that was read resets the connection under it.
+    async fn part(&mut self) {
+        let listen = async {
+            loop {
+                let mut input = self.came.as_slice();
+                while self.server.read(&mut input)?.is_some() {}
+                self.came.clear();
+                self.socket.write(&self.server.take_output()).await?;
+                self.receive().await?;
+            }
+        };
+        // Whatever ends it, there is nothing left to be told.
+        let _: Result<Done, _> = timeout(PARTING, listen).await;
     }
 
     async fn receive(&mut self) -> Done {
@@ -222,4 +242,7 @@ const WRONG: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(250);
 /// A publisher that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long a peer may take to close the connection when it has stopped publishing.
+const PARTING: Duration = Duration::from_secs(3);
+const STOPPED: &str = "it stopped publishing";
 const READ: usize = 64 << 10;

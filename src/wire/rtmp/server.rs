@@ -314,15 +314,19 @@ impl Server {
     }
 
     fn finish(&mut self, command: &Command) -> Result<Option<ServerEvent>, Error> {
-        if command.name == "FCUnpublish" && command.transaction != 0.0 {
-            self.result(command, Value::Undefined)?;
+        if command.name == "FCUnpublish" {
+            if command.transaction != 0.0 {
+                self.result(command, Value::Undefined)?;
+            }
+            let info = information("status", UNPUBLISHED, "");
+            self.link.command(0, &Command::new("onFCUnpublish", 0.0, Value::Null, vec![info]))?;
         }
         let (State::Asked(purpose, stream) | State::Live(purpose, stream)) = self.state else {
             return Ok(None);
         };
         self.state = State::Over;
         if purpose == Purpose::Publish {
-            self.link.status(stream, "status", "NetStream.Unpublish.Success", "unpublished")?;
+            self.link.status(stream, "status", UNPUBLISHED, "unpublished")?;
         }
         Ok(Some(ServerEvent::Ended))
     }
@@ -361,6 +365,7 @@ fn split_query(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
 }
 
+const UNPUBLISHED: &str = "NetStream.Unpublish.Success";
 /// What players look at to see what a server can do.
 const VERSION: &str = "FMS/3,5,7,7009";
 /// Bytes between acknowledgements, both ways.

@@ -200,6 +200,36 @@ fn a_publisher_takes_leave_and_the_server_hears_it() {
     assert_eq!(of_server, [Ok(ServerEvent::Ended)]);
 }
 
+#[test]
+fn a_publisher_may_take_leave_in_several_words() {
+    let mut server = server();
+    let mut say = |messages: &[Message], mut bytes: Vec<u8>| {
+        messages.iter().for_each(|message| bytes.extend(message.chunked(3, CHUNK_SIZE)));
+        let mut input = bytes.as_slice();
+        let mut events = 0;
+        while server.read(&mut input).unwrap().is_some() {
+            events += 1;
+            server.accept().unwrap();
+        }
+        (events, server.take_output())
+    };
+    let ask = |name: &str, transaction| command(name, transaction, Value::Null, vec!["cam".into()]);
+    let hello = [connect(), ask("createStream", 4.0), ask("publish", 5.0)];
+    let (events, mut answers) = say(&hello, greeted());
+    assert_eq!(events, 1);
+    // What it says behind the first word ends nothing again, and not the connection.
+    for (word, ends) in
+        [(ask("FCUnpublish", 6.0), 1), (ask("deleteStream", 7.0), 0), (ask("closeStream", 0.0), 0)]
+    {
+        let (events, more) = say(&[word], Vec::new());
+        assert_eq!(events, ends);
+        answers.extend(more);
+    }
+    let commands = commands_of(&messages_of(&answers[3073..]));
+    let said: Vec<&str> = commands.iter().map(|command| command.name.as_str()).collect();
+    assert_eq!(said.get(said.len() - 3..), Some(&["_result", "onFCUnpublish", "onStatus"][..]));
+}
+
 /// A server of Adobe's that refuses `connect` with this.
 fn refuse(client: &mut Client, info: Value) -> Result<Option<ClientEvent>, Error> {
     let mut bytes = greeted();
