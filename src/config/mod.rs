@@ -206,7 +206,8 @@ impl Config {
 
     /// The folders that `file:` urls lead into.
     pub fn roots(&self) -> Roots {
-        Roots::new(self.media_roots.iter().map(|root| self.data_dir.join(root)).collect())
+        let folders = self.media_roots.iter().map(|root| self.data_dir.join(root)).collect();
+        Roots::new(folders).making(&self.data_dir)
     }
 
     /// Puts the inputs and outputs of the file into a store. Refused only if the store holds others already or

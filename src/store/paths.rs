@@ -1,7 +1,7 @@
 //! Paths that arrive by API enter, open files inside the configured roots leave. The kernel resolves each path
 //! beneath its root (openat2, RESOLVE_BENEATH), so no symlink and no race leads out.
 
-use std::fs::File;
+use std::fs::{File, create_dir_all};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf, absolute};
@@ -11,7 +11,11 @@ use rustix::io::Errno;
 
 /// The folders that paths of the API may lead into.
 #[derive(Debug, Clone, Default)]
-pub struct Roots(Vec<PathBuf>);
+pub struct Roots {
+    folders: Vec<PathBuf>,
+    /// Folders in it are made when something is written to them first.
+    own: Option<PathBuf>,
+}
 
 /// Why a path is refused or a file did not open.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +36,9 @@ pub enum PathError {
     #[error("the path is not a regular file")]
     NotAFile,
     /// The kernel refused; the file may appear or become readable later.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
     Io {
-        /// The path as given.
+        /// All of it: what is missing or refused.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -52,7 +56,14 @@ impl Roots {
     /// Relative paths lead into the first root. A root need not exist yet, and may itself be a symlink: it is
     /// the operator's own word.
     pub fn new(roots: Vec<PathBuf>) -> Self {
-        Self(roots.into_iter().map(|root| absolute(&root).unwrap_or(root)).collect())
+        let folders = roots.into_iter().map(|root| absolute(&root).unwrap_or(root)).collect();
+        Self { folders, own: None }
+    }
+
+    /// The same, where roots in `own`, the engine's own folder, are made when the first file is written there. Others
+    /// are not: what is missing there may be a disk that was not mounted.
+    pub fn making(self, own: &Path) -> Self {
+        Self { own: Some(absolute(own).unwrap_or_else(|_| own.into())), ..self }
     }
 
     /// Whether a path may be opened at all. A file that does not exist (yet) is no error; one that exists
@@ -84,9 +95,23 @@ impl Roots {
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, PathError> {
         let (root, inside) = self.locate(path)?;
-        let failed = |errno| failed(path, errno);
+        let whole = root.join(inside);
+        let makes = flags.contains(OFlags::CREATE);
+        let failed = |errno| match whole.parent() {
+            // A file that would be made is not what is missing.
+            Some(folder) if makes && errno == Errno::NOENT => failed(folder, errno),
+            _ => failed(&whole, errno),
+        };
         let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(root, folder, Mode::empty()).map_err(failed)?;
+        let mut opened = open(root, folder, Mode::empty());
+        if makes
+            && matches!(opened, Err(Errno::NOENT))
+            && self.own.as_ref().is_some_and(|own| root.starts_with(own))
+        {
+            create_dir_all(root).map_err(|source| PathError::Io { path: root.into(), source })?;
+            opened = open(root, folder, Mode::empty());
+        }
+        let root = opened.map_err(failed)?;
         let flags = flags | OFlags::CLOEXEC;
         let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -102,17 +127,18 @@ impl Roots {
 
     /// The root that a path leads into, and what is left of the path behind it.
     fn locate<'a>(&'a self, path: &'a Path) -> Result<(&'a Path, &'a Path), PathError> {
-        let first = self.0.first().ok_or(PathError::NoRoot)?;
+        let first = self.folders.first().ok_or(PathError::NoRoot)?;
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(PathError::Parent);
         }
         if path.is_relative() {
             return Ok((first, path));
         }
-        let inside = self.0.iter().filter_map(|root| Some((root.as_path(), path.strip_prefix(root).ok()?)));
+        let inside =
+            self.folders.iter().filter_map(|root| Some((root.as_path(), path.strip_prefix(root).ok()?)));
         let nearest = inside.min_by_key(|(_, inside)| inside.components().count());
         let (root, inside) = nearest.ok_or_else(|| {
-            let allowed: Vec<_> = self.0.iter().map(|root| root.display().to_string()).collect();
+            let allowed: Vec<_> = self.folders.iter().map(|root| root.display().to_string()).collect();
             PathError::Outside(allowed.join(", "))
         })?;
         if inside.as_os_str().is_empty() { Err(PathError::NotAFile) } else { Ok((root, inside)) }
@@ -232,6 +258,26 @@ mod tests {
             roots.append(name.as_ref()).unwrap().write_all(b"x").unwrap();
             assert_eq!(read(dir.path().join("media").join(name)).unwrap(), [&before[..], b"x"].concat());
         }
+    }
+
+    #[test]
+    fn the_engines_own_folder_is_made_when_something_is_written_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("data");
+        let roots = Roots::new(vec![own.join("media"), dir.path().join("nas")]).making(&own);
+        let missing = |opened: Result<File, PathError>| opened.unwrap_err().to_string();
+        let said = missing(roots.open_read("clip.ts".as_ref()));
+        assert!(said.starts_with(&own.join("media/clip.ts").display().to_string()), "{said}");
+        assert!(!own.exists());
+        roots.append("clip.ts".as_ref()).unwrap().write_all(b"x").unwrap();
+        assert_eq!(read(own.join("media/clip.ts")).unwrap(), b"x");
+        // A folder of the operator's is not made: what would be mounted there is not there.
+        let said = missing(roots.append(&dir.path().join("nas/clip.ts")));
+        assert!(said.starts_with(&format!("{}: ", dir.path().join("nas").display())), "{said}");
+        let said = missing(roots.append("sub/clip.ts".as_ref()));
+        assert!(said.starts_with(&format!("{}: ", own.join("media/sub").display())), "{said}");
+        symlink(dir.path(), own.join("media/out")).unwrap();
+        assert!(matches!(roots.append("out/clip.ts".as_ref()), Err(PathError::Leaves)));
     }
 
     #[test]
