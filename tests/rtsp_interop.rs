@@ -41,6 +41,7 @@ fn a_user_and_password_are_proven_by_digest() {
     assert_run("pictures", &pictures(&file), &pictures(&clip()), 25);
     let wrong = ffmpeg_reads(&url.replace(":pw@", ":pv@"), "tcp", 2, &engine.folder().join("wrong.h264"));
     assert!(wrong.contains("401"), "{wrong}");
+    assert!(engine.log().contains("gave a wrong user or password"), "{}", engine.log());
     assert!(!engine.log().contains(":pw@"), "the password is in the log");
 }
 

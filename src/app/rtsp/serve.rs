@@ -48,6 +48,8 @@ struct Visit {
     server: Server,
     visitor: Remains,
     found: Option<Found>,
+    /// It named a wrong user or password, and that was told.
+    denied: bool,
     user_agent: String,
     /// Tracks of the stream that are set up, one bit each.
     tracks: u32,
@@ -118,6 +120,7 @@ async fn visit(visitor: Visitor) -> Done {
             stranger,
         },
         found: None,
+        denied: false,
         user_agent: String::new(),
         tracks: 0,
         legs: Vec::new(),
@@ -247,18 +250,26 @@ impl Visit {
     async fn reader(&mut self, ask: &Ask) -> Option<Arc<Read>> {
         let read = self.visitor.routes.read(&ask.path);
         let login = read.as_ref().map(|read| read.login.clone());
-        self.admit(ask, login).await.then_some(read).flatten()
+        let owner = read.as_ref().map(|read| (Owner::Output(read.output), read.attempt));
+        self.admit(ask, login, owner).await.then_some(read).flatten()
     }
 
     /// The input that a peer may publish to.
     async fn publisher(&mut self, ask: &Ask) -> Option<Arc<Publish>> {
         let publish = self.visitor.routes.publish(&ask.path);
         let login = publish.as_ref().map(|publish| publish.login.clone());
-        self.admit(ask, login).await.then_some(publish).flatten()
+        let owner = publish.as_ref().map(|publish| (Owner::Input(publish.input), publish.attempt));
+        self.admit(ask, login, owner).await.then_some(publish).flatten()
     }
 
     /// Whether a peer may have what it asks for; it is told when not. Without a place there is nothing to guess.
-    async fn admit(&mut self, ask: &Ask, login: Option<Option<(Box<str>, Box<str>)>>) -> bool {
+    /// `owner` hears of wrong words, once for each connection.
+    async fn admit(
+        &mut self,
+        ask: &Ask,
+        login: Option<Option<(Box<str>, Box<str>)>>,
+        owner: Option<(Owner, u32)>,
+    ) -> bool {
         let status = match login {
             None => Status::NOT_FOUND,
             Some(None) => return true,
@@ -268,10 +279,19 @@ impl Visit {
             }
             Some(Some(_)) => Status::UNAUTHORIZED,
         };
-        if status == Status::NOT_FOUND || matches!(ask.presented, Presented::Basic(_) | Presented::Digest(_))
-        {
+        let guessed = matches!(ask.presented, Presented::Basic(_) | Presented::Digest(_));
+        if status == Status::NOT_FOUND || guessed {
             // Wrong ones are not answered at once: guessing takes time.
             tokio::time::sleep(WRONG).await;
+        }
+        if let Some((owner, attempt)) = owner.filter(|_| guessed)
+            && !std::mem::replace(&mut self.denied, true)
+        {
+            let peer = self.visitor.peer;
+            tracing::info!(%peer, "an RTSP peer gave a wrong user or password");
+            let text = format!("{peer} was turned away: its user or password is wrong");
+            // A full queue loses words.
+            let _ = self.visitor.news.try_send(News::Word { owner, attempt, text });
         }
         self.server.refuse(status, clock::now());
         false
