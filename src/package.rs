@@ -33,8 +33,21 @@ pub(crate) fn show(path: &Path, password: Option<&str>, as_json: bool) -> io::Re
     } else {
         print(&facts, &mut io::stdout().lock())?;
     }
-    let usable = package.client.is_some() && package.server().is_some();
-    Ok(if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let missing = [
+        (package.server().is_none(), "a server with TLS that is switched on"),
+        (package.client.is_none(), "a client certificate"),
+    ];
+    let missing: Vec<&str> = missing.iter().filter(|(lacks, _)| *lacks).map(|(_, what)| *what).collect();
+    if missing.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let missing = missing.join(" and ");
+    writeln!(
+        io::stderr(),
+        "{}: a cot+tls:// output needs {missing}, and there is none in it",
+        path.display()
+    )?;
+    Ok(ExitCode::FAILURE)
 }
 
 fn facts(package: &Package, now: i64) -> Value {

@@ -247,6 +247,11 @@ fn a_table_has_the_columns_that_are_asked_for() {
     assert!(head.split(',').all(|name| listed.contains(name)), "a column that is not listed");
     let (code, _, error) = done(&[&file, "--format", "csv", "--fields", "13,latitude"]);
     assert!(code == Some(2) && error.contains("`latitude` is no column"), "{error}");
+    for (idle, format) in [(&["--fields", "13"][..], "csv"), (&["--every", "2"], "geojson")] {
+        let (code, _, error) = done(&[&[file.as_str()], idle].concat());
+        let says = error.contains(idle[0]) && error.contains(format);
+        assert!(code == Some(2) && says, "{error}");
+    }
 }
 
 #[test]
@@ -355,8 +360,8 @@ fn what_is_wrong_is_named_and_ends_with_a_failure() {
 
 #[test]
 fn a_reader_that_goes_away_is_nobodys_mistake() {
-    for format in ["json", "csv", "geojson"] {
-        let mut child = klv(&["-", "--format", format, "--every", "0"])
+    for (format, more) in [("json", &[][..]), ("csv", &[]), ("geojson", &["--every", "0"])] {
+        let mut child = klv(&[&["-", "--format", format], more].concat())
             .stdin(Stdio::piped())
             .spawn()
             .expect("millrace runs");

@@ -65,8 +65,24 @@ pub(crate) struct Options {
     #[arg(long)]
     list_fields: bool,
     /// GeoJSON: seconds between the scenes that are drawn; 0 = every packet
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
-    every: f64,
+    ///
+    /// [default: 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    every: Option<f64>,
+}
+
+impl Options {
+    /// An option that the format does not use, and the one that does.
+    fn idle(&self) -> Option<(&'static str, &'static str)> {
+        [
+            ("--raw", "json", self.raw, Format::Json),
+            ("--fields", "csv", !self.fields.is_empty(), Format::Csv),
+            ("--every", "geojson", self.every.is_some(), Format::Geojson),
+        ]
+        .into_iter()
+        .find(|(.., given, format)| *given && self.format != *format)
+        .map(|(option, name, ..)| (option, name))
+    }
 }
 
 /// How packets are written.
@@ -107,6 +123,10 @@ pub(crate) async fn run(options: Options) -> io::Result<ExitCode> {
     if options.list_fields {
         return quiet(columns::list(&mut io::stdout().lock())).map(|_| ExitCode::SUCCESS);
     }
+    if let Some((option, format)) = options.idle() {
+        writeln!(io::stderr(), "{option} says something of --format {format} only: leave one out")?;
+        return Ok(ExitCode::from(USAGE));
+    }
     let target = options.target.clone().unwrap_or_default();
     let columns = match Columns::parse(&options.fields) {
         Ok(columns) => columns,
@@ -118,7 +138,7 @@ pub(crate) async fn run(options: Options) -> io::Result<ExitCode> {
     let mut render: Box<dyn Render + Send> = match options.format {
         Format::Json => Box::new(Json::new(options.raw)),
         Format::Csv => Box::new(Csv::new(columns)),
-        Format::Geojson => Box::new(GeoJson::new(options.every)),
+        Format::Geojson => Box::new(GeoJson::new(options.every.unwrap_or(1.0))),
     };
     let hold = options.hold || options.format == Format::Geojson;
     let mut out = Out { to: BufWriter::with_capacity(BUFFER, io::stdout()), failed: None };

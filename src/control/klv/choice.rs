@@ -97,8 +97,12 @@ fn plain(name: &str) -> String {
 }
 
 fn read_track(text: &str) -> Result<u16, Wrong> {
-    text.parse().map_err(|_| {
-        let msg = "Input should be the PID of a track, 0 to 65535";
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u16::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| {
+        let msg = "Input should be the PID of a track, 0 to 65535, or as 0x102";
         Wrong::number("query", "pid", "int_parsing", msg, shorten(text))
     })
 }

@@ -161,7 +161,7 @@ async fn the_document_says_what_holds_and_how_old_it_is() {
     let (_, body) = engine.get("1/klv?pid=300&fields=2,mission_id").await;
     assert_eq!(body["tracks"].as_array().unwrap().len(), 1);
     assert_eq!(body["tracks"][0]["pid"], 300);
-    let (_, body) = engine.get("1/klv?fields=Mission%20ID&pid=258").await;
+    let (_, body) = engine.get("1/klv?fields=Mission%20ID&pid=0x102").await;
     assert_eq!(body["tracks"][0]["items"].as_array().unwrap().len(), 1);
     assert_eq!(engine.get("1/klv?pid=7").await, (404, json!({"detail": "No KLV on PID 7"})));
 }
