@@ -167,9 +167,11 @@ fn an_independent_verifier_finds_nothing_wrong_with_copies() {
         ("h264_multiprog.ts", "?program=1"),
         ("h264_multiprog.ts", "?program=2"),
     ];
+    for (name, _) in sources {
+        std::fs::copy(testdata("ts").join(name), engine.media().join(name)).expect("a stream");
+    }
     let copies = sources.map(|(name, filter)| {
         let copy = format!("copy_{}_{name}", filter.trim_start_matches("?program="));
-        std::fs::copy(testdata("ts").join(name), engine.media().join(name)).expect("a stream");
         // it plays when its output is there, and not before: from a file, of which no kernel drops anything
         let input = engine.add_input(&copy, &format!("udp://127.0.0.1:{}", free_port()));
         let path = format!("/api/inputs/{input}");
