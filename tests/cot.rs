@@ -520,6 +520,10 @@ fn a_server_over_tls_is_shown_a_certificate() {
         "mallory",
         &format!("cot+tls://localhost:{port}?tls_ca=ca.pem&tls_cert=mallory.pem&tls_key=mallory.key"),
     );
+    // several, because whether writing fails before the refusal is read is chance
+    let bare: Vec<_> = (0..6)
+        .map(|n| scene.add(&format!("bare {n}"), &format!("cot+tls://localhost:{port}?tls_ca=ca.pem")))
+        .collect();
     let _flow = scene.flow();
     for output in [&good, &lenient] {
         let answer = scene.wait(output, "Live");
@@ -533,6 +537,11 @@ fn a_server_over_tls_is_shown_a_certificate() {
     for output in [&wrong, &mallory] {
         let answer = scene.wait(output, "Failed");
         assert!(answer["reason"].as_str().is_some_and(|reason| reason.contains("certificate")), "{answer}");
+    }
+    for output in &bare {
+        let answer = scene.wait(output, "Failed");
+        let reason = answer["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("asks for a client certificate"), "{answer}");
     }
 }
 

@@ -181,11 +181,10 @@ impl Session {
                 read = self.socket.read(&mut buffer) => match read {
                     Ok(0) => Err("the server closed the connection".to_owned()),
                     Ok(count) => self.hear(buffer.get(..count).unwrap_or_default(), desk).await,
-                    Err(error) if refuses_us(&error) => {
-                        let reason = format!("the server refuses our certificate: {error}");
-                        return Ending::Failed { reason, retryable: false };
-                    }
-                    Err(error) => Err(format!("the connection broke: {error}")),
+                    Err(error) => match refusal(&error) {
+                        Some(reason) => return Ending::Failed { reason, retryable: false },
+                        None => Err(format!("the connection broke: {error}")),
+                    },
                 },
                 _ = tick.tick() => {
                     self.register(desk, want);
@@ -193,9 +192,29 @@ impl Session {
                 }
             };
             if let Err(reason) = done {
-                return Ending::Failed { reason, retryable: true };
+                return match self.last_word().await {
+                    Some(reason) => Ending::Failed { reason, retryable: false },
+                    None => Ending::Failed { reason, retryable: true },
+                };
             }
         }
+    }
+
+    /// Why the server ended the connection, where it says that of our certificate. In TLS 1.3 that comes behind the
+    /// handshake, and writing can fail before it is read.
+    async fn last_word(&mut self) -> Option<String> {
+        let mut rest = [0; 1024];
+        let socket = &mut self.socket;
+        let read = async {
+            loop {
+                match socket.read(&mut rest).await {
+                    Ok(0) => return None,
+                    Ok(_) => {}
+                    Err(error) => return refusal(&error),
+                }
+            }
+        };
+        tokio::time::timeout(LAST_WORD, read).await.ok().flatten()
     }
 
     /// Takes back what was told, unless nothing may be said now: then it holds no longer than it said.
@@ -323,23 +342,24 @@ impl Session {
     }
 }
 
-/// Whether TLS says that our certificate, or the want of one, is why (RFC 8446, 6.2).
-fn refuses_us(error: &io::Error) -> bool {
+/// What TLS says of our certificate, or the want of one, if that is why (RFC 8446, 6.2).
+fn refusal(error: &io::Error) -> Option<String> {
     use rustls::AlertDescription as Alert;
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(
-        inner,
-        Some(rustls::Error::AlertReceived(
-            Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-                | Alert::CertificateRequired
-        ))
-    )
+    let Some(rustls::Error::AlertReceived(alert)) = inner else { return None };
+    match alert {
+        Alert::CertificateRequired => Some(format!(
+            "the server asks for a client certificate (package, or tls_cert and tls_key): {error}"
+        )),
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied => Some(format!("the server refuses our certificate: {error}")),
+        _ => None,
+    }
 }
 
 const TICK: Duration = Duration::from_millis(500);
@@ -354,3 +374,5 @@ const PING: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(5);
 /// How long the end may take.
 const WITHDRAW: Duration = Duration::from_millis(2_500);
+/// How long is listened for why a connection broke.
+const LAST_WORD: Duration = Duration::from_millis(500);
