@@ -628,17 +628,30 @@ fn who_may_not_come_in_is_told_why_and_so_is_the_owner() {
     assert!(!log.contains("wrong,") && !log.contains("anna:"), "a password in {log}");
 }
 
+/// An engine with a stream that comes to `from`, and an output of it that listens at `at` for whoever asks for x.
+struct Served {
+    engine: Engine,
+    from: SocketAddr,
+    at: SocketAddr,
+    path: String,
+}
+
+impl Served {
+    /// With this option of the output.
+    fn new(option: &'static str, value: &str) -> Self {
+        let engine = Engine::start();
+        let (from, at) = (local(), local());
+        let input = engine.add_input("in", &format!("udp://{from}"));
+        let end = End::listener(at).asking(Some("x")).with(option, value);
+        let path = engine.add_output(input, "out", &end.ours());
+        listening(&engine, &path);
+        Self { engine, from, at, path }
+    }
+}
+
 #[test]
 fn a_reader_that_acknowledges_nothing_is_not_called_nobody() {
-    let engine = Engine::start();
-    let (from, at) = (local(), local());
-    let input = engine.add_input("in", &format!("udp://{from}"));
-    let path = engine.add_output(
-        input,
-        "out",
-        &End::listener(at).asking(Some("x")).with("peeridletimeo", "10000").ours(),
-    );
-    listening(&engine, &path);
+    let Served { engine, from, at, path } = Served::new("peeridletimeo", "10000");
     let _flow = Flow::start(from, &loopable("h264_sync.ts"), MBPS);
     let mut reader = Reader::dial(at, 1, "x");
     wait_for("a reader", || {
@@ -655,15 +668,7 @@ fn a_reader_that_acknowledges_nothing_is_not_called_nobody() {
 
 #[test]
 fn a_reader_that_is_kicked_makes_room() {
-    let engine = Engine::start();
-    let (from, at) = (local(), local());
-    let input = engine.add_input("in", &format!("udp://{from}"));
-    let path = engine.add_output(
-        input,
-        "out",
-        &End::listener(at).asking(Some("x")).with("max_sessions", "2").ours(),
-    );
-    listening(&engine, &path);
+    let Served { engine, from, at, path } = Served::new("max_sessions", "2");
     let _flow = Flow::start(from, &loopable("h264_sync.ts"), MBPS);
     let (mut first, mut second) = (Reader::dial(at, 1, "x"), Reader::dial(at, 2, "x"));
     let full = Visitor::new(at, 3).ask("x");
@@ -742,15 +747,7 @@ fn hundreds_dial_in_at_once_and_nobody_loses_a_packet() {
     if !peers(Tool::Transmit.programs()) {
         return;
     }
-    let engine = Engine::start();
-    let (from, at) = (local(), local());
-    let input = engine.add_input("in", &format!("udp://{from}"));
-    let path = engine.add_output(
-        input,
-        "out",
-        &End::listener(at).asking(Some("x")).with("max_sessions", "600").ours(),
-    );
-    listening(&engine, &path);
+    let Served { engine, from, at, path } = Served::new("max_sessions", "600");
     let taker = Tool::Transmit.take(&End::caller(at));
     let mut sender = Sender::new(from);
     knock(0, |mark| sender.send(mark), || holds(0, &taker.bytes()));

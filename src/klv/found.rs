@@ -306,10 +306,7 @@ fn read_event(
                     counter.unit(unit.bytes(), Place { carriage: Some(carriage), ..place }, take);
                 }
             };
-            match pes.data.get(..pes.sound) {
-                Some(start) if start.len() < pes.data.len() => metadata.push_start(start, &mut read),
-                _ => metadata.push(pes.data, &mut read),
-            }
+            metadata.push_sound(pes.data, pes.sound, &mut read);
             counter.junk += metadata.counters().junk - junk;
         }
     }

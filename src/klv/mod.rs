@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use millrace::store::RawUrl;
+use millrace::store::{RawUrl, read_pid};
 use millrace::telemetry::InputStats;
 
 use self::columns::Columns;
@@ -246,14 +246,8 @@ async fn follow(
 }
 
 fn pid(text: &str) -> Result<u16, String> {
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) => u16::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    number
-        .ok()
-        .filter(|pid| *pid < 0x2000)
-        .ok_or_else(|| "a PID is a number from 0 to 8191, or 0x1fff".into())
+    let pid = read_pid(text).filter(|pid| *pid < 0x2000);
+    pid.ok_or_else(|| "a PID is a number from 0 to 8191, or 0x1fff".into())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

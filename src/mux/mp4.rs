@@ -87,13 +87,7 @@ impl Mp4 {
     /// The tracks of a stream that a file leaves out, and why: their indexes. Those of which too little is known yet are
     /// among them as long as another one is carried.
     pub fn left_out(tracks: &Tracks) -> Vec<(usize, &'static str)> {
-        let why = |track: &Track| match (track.codec, &track.setup) {
-            (Codec::Klv, _) => Some("MP4 files do not carry KLV metadata here"),
-            (codec, _) if !Self::carries(codec) => Some("MP4 files do not carry this codec here"),
-            (Codec::Opus, Setup::Audio(format)) if format.channels > 2 => Some(OPUS),
-            _ => entry(track).is_none().then_some(UNKNOWN),
-        };
-        let all = || tracks.0.iter().map(why).enumerate();
+        let all = || tracks.0.iter().map(why_not).enumerate();
         let some = all().any(|(_, why)| why.is_none());
         all().filter_map(|(index, why)| Some((index, why.filter(|why| some || *why != UNKNOWN)?))).collect()
     }
@@ -115,11 +109,7 @@ impl Mp4 {
         self.cut(None);
         self.lanes.clear();
         self.head = None;
-        let pending = |track: &Track| {
-            let many = matches!(&track.setup, Setup::Audio(format) if format.channels > 2);
-            Self::carries(track.codec) && entry(track).is_none() && !many
-        };
-        if !tracks.0.iter().any(pending) {
+        if !tracks.0.iter().any(|track| why_not(track) == Some(UNKNOWN)) {
             self.begin();
         }
     }
@@ -293,6 +283,16 @@ impl Lane {
         let entries = entries.collect();
         self.duration = duration;
         entries
+    }
+}
+
+/// Why a file leaves a track out, for now or for good.
+fn why_not(track: &Track) -> Option<&'static str> {
+    match (track.codec, &track.setup) {
+        (Codec::Klv, _) => Some("MP4 files do not carry KLV metadata here"),
+        (codec, _) if !Mp4::carries(codec) => Some("MP4 files do not carry this codec here"),
+        (Codec::Opus, Setup::Audio(format)) if format.channels > 2 => Some(OPUS),
+        _ => entry(track).is_none().then_some(UNKNOWN),
     }
 }
 

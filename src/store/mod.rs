@@ -40,3 +40,4 @@ pub use tak::{
     CotDial, CotEnd, CotIdentity, CotOutput, CotSide, CotTls, CotUid, CotVideo, DatagramWay, KlvOutput, Shown,
 };
 pub use tls::TlsTrust;
+pub use url::read_pid;

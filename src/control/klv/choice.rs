@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use crate::control::problem::{Problem, Wrong};
+use crate::store::read_pid;
 use crate::wire::klv::{EG0104, ST0601};
 
 /// What somebody wants of the KLV of an input.
@@ -97,11 +98,7 @@ fn plain(name: &str) -> String {
 }
 
 fn read_track(text: &str) -> Result<u16, Wrong> {
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) => u16::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    number.map_err(|_| {
+    read_pid(text).ok_or_else(|| {
         let msg = "Input should be the PID of a track, 0 to 65535, or as 0x102";
         Wrong::number("query", "pid", "int_parsing", msg, shorten(text))
     })

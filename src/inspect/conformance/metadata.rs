@@ -4,7 +4,7 @@
 use super::checks::{Check, Checks, Moment};
 use super::minimum::Minimum;
 use crate::wire::klv::{Checksum, Fault, Issue, Label, PREFIX, Packet, Value, split};
-use crate::wire::ts::demux::{Elementary, Pes};
+use crate::wire::ts::demux::{Elementary, Format, Pes};
 use crate::wire::ts::metadata::{Carriage, Counters, Metadata, cells};
 use crate::wire::ts::psi::descriptors;
 
@@ -14,6 +14,8 @@ pub(super) struct Lane {
     pub(super) pid: u16,
     stream_type: u8,
     descriptors: Vec<u8>,
+    /// The tables call it KLV.
+    klv: bool,
     /// The program has pictures.
     pictures: bool,
     /// What the PMT says was looked at.
@@ -43,6 +45,7 @@ impl Lane {
             pid: elementary.pid,
             stream_type: elementary.stream_type,
             descriptors: elementary.descriptors.clone(),
+            klv: elementary.format == CALLED_KLV,
             pictures,
             declared: false,
             metadata: Metadata::default(),
@@ -61,6 +64,7 @@ impl Lane {
     pub(super) fn follow(&mut self, elementary: &Elementary, pictures: bool) {
         self.stream_type = elementary.stream_type;
         self.descriptors.clone_from(&elementary.descriptors);
+        self.klv = elementary.format == CALLED_KLV;
         (self.pictures, self.declared) = (pictures, false);
     }
 
@@ -97,16 +101,13 @@ impl Lane {
             found = Some(carriage);
             units.push(unit.to_vec());
         };
-        let sound = pes.data.get(..pes.sound).unwrap_or(pes.data);
-        let lost = sound.len() < pes.data.len();
+        self.metadata.push_sound(pes.data, pes.sound, &mut take);
+        let lost = pes.sound < pes.data.len();
         if lost {
-            self.metadata.push_start(sound, &mut take);
             (self.sequence, self.fragment) = (None, false);
-        } else {
-            self.metadata.push(sound, &mut take);
         }
         let seen = self.metadata.counters();
-        if found.is_some() || self.carriage.is_some() || self.is_declared() {
+        if found.is_some() || self.carriage.is_some() || self.klv {
             self.whole(pes, (before, seen), lost, moment, checks);
         }
         // what goes on with a unit travels as the unit did
@@ -191,15 +192,6 @@ impl Lane {
                 });
             }
         }
-    }
-
-    /// Whether the tables call it KLV.
-    fn is_declared(&self) -> bool {
-        descriptors(&self.descriptors).any(|(tag, payload)| match tag {
-            0x05 => payload.starts_with(b"KLVA"),
-            0x26 => matches!(payload, [_, _, 0xff, b'K', b'L', b'V', b'A', ..]),
-            _ => false,
-        })
     }
 
     /// Whether a PES packet holds nothing but KLV, all of it.
@@ -377,6 +369,7 @@ fn delay(pts: u64, pcr: u64, moment: Moment, checks: &mut Checks) {
 
 const ROOT: &str = "ST 0601";
 const SECURITY: &str = "ST 0102";
+const CALLED_KLV: Format = Format::Metadata { declared: true };
 /// Bytes of a PES header that its length does not count.
 const BEFORE_LENGTH: usize = 6;
 /// ST 0107: seconds.

@@ -307,10 +307,7 @@ fn read_klv(
         Carriage::Bare => bare.extend_from_slice(data),
         Carriage::Cells => emit(Bytes::copy_from_slice(data), true),
     };
-    match pes.data.get(..pes.sound) {
-        Some(start) if start.len() < pes.data.len() => klv.push_start(start, &mut take),
-        _ => klv.push(pes.data, &mut take),
-    }
+    klv.push_sound(pes.data, pes.sound, &mut take);
     if !bare.is_empty() {
         emit(bare.into(), false);
     }

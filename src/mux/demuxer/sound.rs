@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::{DemuxerCounters, Unit, make_room};
 use crate::media::{AudioFormat, Codec, Nanos, Setup, Stamps, TICKS_PER_SECOND, Ticks, Timeline, TrackId};
 use crate::wire::aac::{Adts, Config, Latm};
-use crate::wire::audio::{Splitter, Syntax, opus};
+use crate::wire::audio::{Splitter, Syntax, mpeg_layer, opus};
 use crate::wire::ts::demux::{Format, Pes};
 
 /// One stream of sound.
@@ -112,8 +112,7 @@ impl Sound {
             }
             Coding::Mpeg | Coding::Ac3 => splitter.push(pes.data, &mut |found| {
                 let format = AudioFormat { rate: found.header.rate, channels: found.header.channels };
-                // ISO/IEC 11172-3, 2.4.2.3: 3 is layer 1, 1 is layer 3.
-                let layer = 4 - found.frame.get(1).map_or(1, |byte| byte >> 1 & 3);
+                let layer = found.frame.get(1).map_or(3, |&byte| mpeg_layer(byte));
                 new_setup =
                     Some(if mpeg { Setup::MpegAudio { layer, format } } else { Setup::Audio(format) });
                 put(found.frame, found.carried, found.header.samples, found.header.rate);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::clock::Clocks;
 use super::describe::{Dropped, latm_setup, track_of};
 use crate::media::{AudioFormat, Codec, DecodingTimes, Frame, Nanos, Setup, Stamps, Ticks, TrackId, Tracks};
-use crate::wire::audio::Syntax;
+use crate::wire::audio::{Syntax, mpeg_layer};
 use crate::wire::h26x::{ParameterSets, Picture, Standard, length_prefixed};
 use crate::wire::rtp::rtcp::SenderReport;
 use crate::wire::rtp::{
@@ -258,9 +258,7 @@ fn setup_of(sets: &ParameterSets) -> Setup {
 fn mpeg_setup(frame: &[u8]) -> Option<Setup> {
     let header = Syntax::Mpeg.header(frame)?;
     let format = AudioFormat { rate: header.rate, channels: header.channels };
-    // ISO/IEC 11172-3, 2.4.2.3: 3 is layer 1, 1 is layer 3.
-    let layer = 4 - (frame.get(1)? >> 1 & 3);
-    Some(Setup::MpegAudio { layer, format })
+    Some(Setup::MpegAudio { layer: mpeg_layer(*frame.get(1)?), format })
 }
 
 const AAC_SAMPLES: u32 = 1024;

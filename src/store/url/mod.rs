@@ -9,6 +9,7 @@ mod srt;
 mod tak;
 mod tls;
 
+pub use options::read_pid;
 pub(super) use rtsp::redirected;
 
 use std::ffi::OsString;

@@ -159,12 +159,16 @@ pub(super) fn is_interface(name: &str) -> bool {
 
 /// PIDs of elementary streams (ISO/IEC 13818-1, table 2-3).
 pub(super) fn pid(text: &str) -> Option<u16> {
-    let pid = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u16::from_str_radix(hex, 16).ok()?,
-        Some(_) => return None,
-        None => digits(text)?,
-    };
-    (0x10..=0x1ffe).contains(&pid).then_some(pid)
+    read_pid(text).filter(|pid| (0x10..=0x1ffe).contains(pid))
+}
+
+/// The number of a PID or of another track, as 258 or 0x102; `None` for what is neither, or beyond 16 bits.
+pub fn read_pid(text: &str) -> Option<u16> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u16::from_str_radix(hex, 16).ok(),
+        Some(_) => None,
+        None => digits(text),
+    }
 }
 
 /// A number of digits only: `FromStr` alone would take a sign.

@@ -5,6 +5,7 @@ mod mpeg;
 pub mod opus;
 mod splitter;
 
+pub use mpeg::layer as mpeg_layer;
 pub use splitter::{Found, Splitter};
 
 use crate::wire::aac::Adts;

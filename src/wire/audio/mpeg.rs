@@ -12,7 +12,7 @@ pub(super) fn header(bytes: &[u8]) -> Option<Header> {
         0b00 => Version::TwoAndAHalf,
         _ => return None,
     };
-    let layer = 4 - usize::from(b1 >> 1 & 3);
+    let layer = usize::from(layer(b1));
     let low = version != Version::One;
     let kilobits = RATES.get(layer.checked_sub(1)? + if low { 3 } else { 0 })?.get(usize::from(b2 >> 4))?;
     let rate = [44_100, 48_000, 32_000].get(usize::from(b2 >> 2 & 3))? >> version as u32;
@@ -28,6 +28,11 @@ pub(super) fn header(bytes: &[u8]) -> Option<Header> {
     let length = (bits / (8 * slot * rate as usize) + padding) * slot;
     let channels = if b3 >> 6 == 3 { 1 } else { 2 };
     (*kilobits > 0).then_some(Header { length, samples, rate, channels })
+}
+
+/// The layer, 1 to 3, that the second byte of a header says; 4 is reserved (ISO/IEC 11172-3, 2.4.2.3).
+pub const fn layer(second: u8) -> u8 {
+    4 - (second >> 1 & 3)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! PES packets of metadata enter, whole KLV packets leave (SMPTE ST 336; ISO/IEC 13818-1, 2.12.4; MISB ST 1402), and
 //! back into metadata access unit cells. Never believes what the tables say: only the bytes tell how they travel.
 
+use crate::wire::klv::ber::read_length;
 use crate::wire::klv::{PREFIX, Unit, find_label, first_unit, starts_label};
 
 /// How KLV travelled.
@@ -77,11 +78,16 @@ impl Metadata {
         self.finish(emit);
     }
 
-    /// Takes the start of what a PES packet carries, the rest of which was lost.
-    pub fn push_start(&mut self, payload: &[u8], emit: &mut impl FnMut(&[u8], Carriage)) {
-        self.start();
-        self.feed(payload, emit);
-        self.reset();
+    /// The same of a PES packet of which something is missing behind `sound` bytes, if these are not all.
+    pub fn push_sound(&mut self, payload: &[u8], sound: usize, emit: &mut impl FnMut(&[u8], Carriage)) {
+        match payload.get(..sound).filter(|start| start.len() < payload.len()) {
+            Some(start) => {
+                self.start();
+                self.feed(start, emit);
+                self.reset();
+            }
+            None => self.push(payload, emit),
+        }
     }
 
     /// A PES packet starts.
@@ -448,16 +454,8 @@ pub fn klv_packets(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Bytes of the KLV packet that starts here, key and length included; none when its length is cut off or beyond
 /// 2^32 (SMPTE ST 336, 5: BER, short or long form).
 pub fn klv_len(bytes: &[u8]) -> Option<usize> {
-    let (&first, rest) = bytes.get(KEY..)?.split_first()?;
-    let long = usize::from(first & 0x7f);
-    if first < 0x80 {
-        return Some(KEY + 1 + usize::from(first));
-    }
-    let digits = rest.get(..long).filter(|digits| !digits.is_empty())?;
-    let value = digits.iter().try_fold(0u64, |value, &digit| {
-        value.checked_mul(256).map(|value| value | u64::from(digit)).filter(|&value| value <= u32::MAX.into())
-    })?;
-    Some(KEY + 1 + long + value as usize)
+    let (length, body) = read_length(bytes.get(KEY..)?).ok()?;
+    Some(bytes.len() - body.len() + u32::try_from(length).ok()? as usize)
 }
 
 /// metadata_service_id of the cells that are made here.

@@ -106,8 +106,6 @@ impl Extractor {
     /// Nothing more comes for now: hands out what only the next PES packet would have ended.
     pub fn flush(&mut self, emit: &mut impl FnMut(Extract<'_>)) {
         for lane in &mut self.lanes {
-            let progress = lane.assembly.finish();
-            lane.leave(progress, &mut self.counters, emit);
             lane.flush(&mut self.counters, emit);
         }
     }
@@ -171,8 +169,6 @@ impl Extractor {
             });
         }
         for mut lane in before {
-            let progress = lane.assembly.finish();
-            lane.leave(progress, &mut self.counters, emit);
             lane.flush(&mut self.counters, emit);
         }
         let pmts: Vec<u16> = self.tables.pmt_pids().collect();
@@ -278,6 +274,8 @@ impl Lane {
 
     /// Nothing more comes: hands out what is there.
     fn flush(&mut self, counters: &mut ExtractorCounters, emit: &mut impl FnMut(Extract<'_>)) {
+        let progress = self.assembly.finish();
+        self.leave(progress, counters, emit);
         let Some(header) = self.header else { return };
         self.metadata.flush(&mut unpack(&self.elementary, self.program, header, counters, emit));
         self.book(counters);
